@@ -1,0 +1,56 @@
+//! The trait every back end implements.
+
+use std::sync::Arc;
+
+use crate::{Batch, Plan, Result};
+
+/// How much a runner must be able to hold; everything is allocated for it once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// KV cells, rounded up to whole pages.
+    pub cells: usize,
+    /// Tokens in one batch.
+    pub batch: usize,
+    /// Rows of logits wanted from one batch.
+    pub logits: usize,
+}
+
+/// Bytes a runner allocates beside the mapped weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// KV cache.
+    pub kv_bytes: u64,
+    /// Activations, tables and scratch.
+    pub buffer_bytes: u64,
+}
+
+impl Footprint {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.kv_bytes + self.buffer_bytes
+    }
+}
+
+/// Turns plans into something that runs: picks kernels and allocates everything.
+pub trait Backend: Send + Sync {
+    /// For messages, for example `cpu (avx2, 8 threads)`.
+    fn name(&self) -> String;
+
+    /// What [`Backend::prepare`] would allocate.
+    fn footprint(&self, plan: &Plan, limits: &Limits) -> Footprint;
+
+    /// Validates the plan, picks a kernel for every step, allocates everything.
+    ///
+    /// # Errors
+    /// Where the plan is inconsistent, no kernel accepts a step, or memory does not suffice.
+    fn prepare(&self, plan: Arc<Plan>, limits: Limits) -> Result<Box<dyn Runner>>;
+}
+
+/// A prepared plan with its KV cache.
+pub trait Runner: Send {
+    /// Runs one batch and returns its logits, `[batch.logits.len(), vocab]`. Allocates nothing.
+    ///
+    /// # Errors
+    /// Where the batch breaks the limits or the device fails.
+    fn run(&mut self, batch: &Batch<'_>) -> Result<&[f32]>;
+}

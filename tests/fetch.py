@@ -5,13 +5,14 @@ usage: fetch.py [DIR]     (default: target/test-data of this checkout; about 1 G
 
     DIR/venv/                 Python packages (and npm, where there is none) for the scripts that write expected files
     DIR/models/*.gguf         SmolLM2-135M (Apache-2.0), Qwen2.5-Coder-0.5B (Apache-2.0), Gemma 3 270M (Gemma Terms of
-                              Use, https://ai.google.dev/gemma/terms: for tests only, never passed on), stories260K (MIT)
+                              Use, https://ai.google.dev/gemma/terms: for tests only, never passed on)
     DIR/llama-cpp-python/     of that source distribution (MIT): vocabularies with their vectors, chat templates
 
 Running it again is quick: what is there and has the right sha256 stays, and finished parts of an interrupted download
 are kept. What cannot be had is one printed line, or, with CI=true, an error.
 """
 
+import argparse
 import hashlib
 import os
 import re
@@ -98,6 +99,7 @@ def environment(root):
     try:
         run([*pip, "install", "--quiet", "pip", *packages, "-r", REQUIREMENTS])
     except Missing as missing:
+        shutil.rmtree(home, ignore_errors=True)
         raise Missing(f"{missing} (on Debian and Ubuntu: apt install python3-venv python3-pip)") from None
     stamp.write_text(wanted)
     return python
@@ -162,6 +164,19 @@ def llama_cpp(python, root):
     shutil.rmtree(folder)
 
 
+def one_model(root, name):
+    """Only the model whose file name begins with `name`; needs no environment where this Python has pip."""
+    found = [row for row in MODELS if row[0].lower().startswith(name.lower())]
+    if len(found) != 1:
+        sys.exit(f"--model takes the beginning of one of: {', '.join(row[0] for row in MODELS)}")
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        has_pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode == 0
+        model(sys.executable if has_pip else environment(root), root, *found[0])
+    except (Missing, OSError) as error:
+        sys.exit(f"{found[0][0]}: {error}")
+
+
 def main(root):
     root.mkdir(parents=True, exist_ok=True)
     strict = os.environ.get("CI", "").lower() in ("1", "true")
@@ -177,8 +192,6 @@ def main(root):
             missing.append(what)
             print(f"{'missing' if strict else 'skipped'}: {what}: {error}", flush=True)
 
-    (root / "models").mkdir(exist_ok=True)
-    shutil.copyfile(HERE / "golden" / "stories260K-f32.gguf", root / "models" / "stories260K-f32.gguf")
     python = have("Python packages", environment, root)
     if python is not None:
         for name, digest, parts in MODELS:
@@ -189,6 +202,11 @@ def main(root):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2 or sys.argv[1:2] in (["-h"], ["--help"]):
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]) if len(sys.argv) == 2 else HERE.parent / "target" / "test-data")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dir", nargs="?", type=Path, default=HERE.parent / "target" / "test-data")
+    parser.add_argument("--model", metavar="NAME")
+    args = parser.parse_args()
+    if args.model:
+        one_model(args.dir, args.model)
+    else:
+        main(args.dir)

@@ -1,0 +1,173 @@
+//! Continuing a session token by token.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::error::{ErrorKind, Result};
+use crate::sample::{SampleParams, Sampler, StopStrings, logprob, top_logprobs};
+use crate::session::{self, Session};
+
+/// How to continue.
+#[derive(Clone, Debug)]
+pub struct GenerateRequest {
+    /// The most tokens to generate.
+    pub max_tokens: usize,
+    /// How to choose each token.
+    pub sample: SampleParams,
+    /// Texts that end the generation and are not given out.
+    pub stop: Vec<String>,
+    /// Tokens that end it, beside those the model ends a text or a turn with.
+    pub stop_tokens: Vec<u32>,
+    /// Never choose the tokens the model ends a text or a turn with.
+    pub ignore_eos: bool,
+    /// Report the log-probability of every token, before any sampling rule.
+    pub logprobs: bool,
+    /// How many of the likeliest tokens to report with theirs.
+    pub top: usize,
+    /// Whether the text shows control tokens.
+    pub special: bool,
+}
+
+impl Default for GenerateRequest {
+    fn default() -> GenerateRequest {
+        GenerateRequest {
+            max_tokens: usize::MAX,
+            sample: SampleParams::default(),
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            ignore_eos: false,
+            logprobs: false,
+            top: 0,
+            special: false,
+        }
+    }
+}
+
+/// What one generated token adds.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Text that is certain now: whole characters that are not the beginning of a stop text.
+    pub text: &'a str,
+    /// The token; `None` in a last piece, which gives out text that was held back.
+    pub token: Option<u32>,
+    /// `ln p` of the token, where asked for.
+    pub logprob: Option<f64>,
+    /// The likeliest tokens with their `ln p`, falling; as many as asked for.
+    pub top: &'a [(u32, f64)],
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model, a stop text or a stop token.
+    Stop,
+    /// As many tokens as asked for.
+    Length,
+    /// The caller.
+    Interrupted,
+    /// The context is full.
+    Context,
+}
+
+/// How a generation ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finish {
+    /// Why.
+    pub reason: FinishReason,
+    /// The token that ended it, where one did.
+    pub stop_token: Option<u32>,
+    /// The stop text that ended it, where one did.
+    pub stop_text: Option<String>,
+    /// Tokens generated; one that ended the generation is not counted.
+    pub tokens: usize,
+    /// From the first choice of a token to the end.
+    pub elapsed: Duration,
+}
+
+impl Finish {
+    /// Generated tokens per second.
+    pub fn tokens_per_s(&self) -> f64 {
+        self.tokens as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// Continues the session after its last token. Generated tokens join the session, except that the last one may
+/// not have been evaluated; [`Session::set_prompt`] with the whole conversation does what is left.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] where the session is empty or the request is out of range; those of the device. An
+/// interruption is no error here but a reason to finish.
+pub fn generate(
+    session: &mut Session,
+    request: &GenerateRequest,
+    on_piece: &mut dyn FnMut(&Piece<'_>) -> ControlFlow<()>,
+) -> Result<Finish> {
+    let model = session.model().clone();
+    let tokenizer = model.tokenizer();
+    let vocab = model.plan().vocab;
+    session::check_tokens(&model, &request.stop_tokens)?;
+    let mut params = request.sample.clone();
+    if request.ignore_eos {
+        params.logit_bias.extend(tokenizer.eog_ids().iter().map(|&id| (id, f32::NEG_INFINITY)));
+    }
+    let mut sampler = Sampler::new(params, vocab)?;
+    let mut stops = StopStrings::new(request.stop.clone())?;
+    session.refresh()?;
+    session.tokens().iter().for_each(|&token| sampler.accept(token));
+    let mut stream = tokenizer.stream(request.special);
+    let started = Instant::now();
+    let mut finish = Finish {
+        reason: FinishReason::Length,
+        stop_token: None,
+        stop_text: None,
+        tokens: 0,
+        elapsed: Duration::ZERO,
+    };
+    while finish.tokens < request.max_tokens {
+        let token = sampler.sample(session.logits())?.id;
+        if request.stop_tokens.contains(&token) || (tokenizer.is_eog(token) && !request.ignore_eos) {
+            finish.reason = FinishReason::Stop;
+            finish.stop_token = Some(token);
+            break;
+        }
+        finish.tokens += 1;
+        let top = if request.top > 0 { top_logprobs(session.logits(), request.top)? } else { Vec::new() };
+        let logprob = if request.logprobs { Some(logprob(session.logits(), token)?) } else { None };
+        let streamed = stops.push(stream.push(token));
+        let flow = on_piece(&Piece { text: &streamed.text, token: Some(token), logprob, top: &top });
+        if let Some(index) = streamed.stop {
+            finish.reason = FinishReason::Stop;
+            finish.stop_text = Some(request.stop[index].clone());
+            break;
+        }
+        if flow.is_break() {
+            finish.reason = FinishReason::Interrupted;
+            break;
+        }
+        if finish.tokens == request.max_tokens {
+            break;
+        }
+        if session.tokens().len() == session.context() {
+            finish.reason = FinishReason::Context;
+            break;
+        }
+        sampler.accept(token);
+        match session.feed(&[token], &mut |_| ControlFlow::Continue(())) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                finish.reason = FinishReason::Interrupted;
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    finish.elapsed = started.elapsed();
+    if finish.stop_text.is_none() {
+        let mut rest = stops.push(stream.finish()).text;
+        rest.push_str(&stops.finish());
+        if !rest.is_empty() {
+            let _ = on_piece(&Piece { text: &rest, token: None, logprob: None, top: &[] });
+        }
+    }
+    Ok(finish)
+}

@@ -1,0 +1,69 @@
+//! Activations in 16 bits, the right-hand side of the quantized matrix kernels.
+//!
+//! ```text
+//! x[c] = scale[c / 256] * q[c],   scale = max |x| of the group / 32767,   q: i16, zeros after the last column
+//! ```
+//! 16 bits and not 8: `vpmaddwd` makes as many products per instruction as the 8-bit `vpmaddubsw` + `vpmaddwd` pair,
+//! so on AVX2 the precision is free. A group of 256 spans the super-blocks of the K-quants, whose integer scales then
+//! stay inside the integer sum. The error of one value is at most `max / 65534`: even where one outlier is 300 times
+//! the group's root mean square it is 0.5% of that root mean square, what 8 bits per 32 values have without outliers.
+//!
+//! A group with an infinity or NaN has scale NaN and q = 0, so every product it enters is NaN. A group whose largest
+//! value is below 1e-30 counts as zero.
+
+/// Values that share a scale.
+pub(crate) const GROUP: usize = 256;
+
+/// 32 values on one cache line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [i16; 32]);
+
+/// Lines in a group.
+pub(crate) const GROUP_LINES: usize = GROUP / 32;
+
+/// A group of one token.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Group {
+    /// The values.
+    pub(crate) q: [Line; GROUP_LINES],
+    /// Sums of 32 `q` each.
+    pub(crate) sums32: [f32; 8],
+    /// Sums of 16 `q` each.
+    pub(crate) sums16: [f32; 16],
+    /// One unit of `q`.
+    pub(crate) scale: f32,
+}
+
+impl Group {
+    const ZERO: Group =
+        Group { q: [Line([0; 32]); GROUP_LINES], sums32: [0.0; 8], sums16: [0.0; 16], scale: 0.0 };
+}
+
+/// The 16-bit twin of a buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Activations {
+    /// `[tokens, groups]`, `groups` as of the last call of [`Activations::shape`].
+    pub(crate) groups: Vec<Group>,
+    /// Groups per token.
+    pub(crate) per_token: usize,
+}
+
+impl Activations {
+    /// Bytes for `values` values in `tokens` rows of at most `cols`.
+    pub(crate) fn bytes(tokens: usize, cols: usize) -> usize {
+        tokens * cols.div_ceil(GROUP) * size_of::<Group>()
+    }
+
+    /// Room for `tokens` rows of at most `cols` values.
+    pub(crate) fn new(tokens: usize, cols: usize) -> Activations {
+        Activations { groups: vec![Group::ZERO; tokens * cols.div_ceil(GROUP)], per_token: 0 }
+    }
+
+    /// Takes the shape `[tokens, cols]` and gives its groups, `per_token` for every token.
+    pub(crate) fn shape(&mut self, tokens: usize, cols: usize) -> &mut [Group] {
+        self.per_token = cols.div_ceil(GROUP);
+        &mut self.groups[..tokens * self.per_token]
+    }
+}

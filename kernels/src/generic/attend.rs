@@ -1,0 +1,373 @@
+//! Attention over a paged KV cache: online softmax (arXiv 1805.02867), page by page.
+//!
+//! ```text
+//! per page of 16 cells, for every query row (a head of a token) of the tile:
+//!   s[0..16] = cap(scale * sum_d q[d] * K[d][0..16])       K transposed: two vectors of cells, q[d] broadcast
+//!   m' = max(m, max s);   p = exp(s - m');   a = exp(m - m')
+//!   l = l a + sum p;      o[d..d+8] = o[d..d+8] a + sum_c p[c] V[c][d..d+8]
+//! ```
+//! A tile is up to 8 tokens of one sequence times the query heads that share a KV head, so a page is read and converted
+//! once for all of them. Rows go through the two products four at a time: 8 accumulators, and each K or V vector serves
+//! four rows. A row sees its pages in the sequence's order whatever tile it is in, and a page it does not see leaves
+//! its state as it was: results do not depend on batch mates or threads.
+//!
+//! Pages are checked as a whole first (least and greatest position); only a page that is partly visible looks at its
+//! cells. Cells nobody in the tile sees are zeroed in the scratch copy, so what an evicted cell holds never matters.
+
+use std::ops::Range;
+
+use cchaha_plan::{Batch, EMPTY, MaskRule, PAGE_CELLS};
+
+use crate::kv::{Cache, Element, Values};
+use crate::math::{exp, load_at, map, tanh};
+use crate::pool::Tile;
+use crate::scratch::Scratch;
+use crate::simd::{LANES, Simd};
+
+/// Tokens of a tile.
+pub(crate) const TILE: usize = 8;
+
+/// Query rows that go through a page together.
+const ROWS: usize = 4;
+
+/// What is known of a page as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PageSpan {
+    /// Least and greatest position of its written cells; least > greatest where there are none.
+    pub(crate) least: i32,
+    pub(crate) greatest: i32,
+    /// All cells are written.
+    pub(crate) full: bool,
+    /// Some cell is pinned.
+    pub(crate) pinned: bool,
+}
+
+impl PageSpan {
+    /// Summarizes one page.
+    pub(crate) fn of(pos: &[i32], pinned: &[bool]) -> PageSpan {
+        let written = pos.iter().copied().filter(|&pos| pos != EMPTY);
+        PageSpan {
+            least: written.clone().min().unwrap_or(i32::MAX),
+            greatest: written.clone().max().unwrap_or(i32::MIN),
+            full: written.count() == pos.len(),
+            pinned: pinned.contains(&true),
+        }
+    }
+}
+
+/// Pages chosen per token and KV head, one bit per page.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// `[tokens, n_kv_heads, words]`.
+    pub(crate) bits: Vec<u64>,
+    pub(crate) n_kv_heads: usize,
+    pub(crate) words: usize,
+}
+
+impl Selection {
+    #[inline]
+    fn has(&self, token: usize, head: usize, page: usize) -> bool {
+        self.bits[(token * self.n_kv_heads + head) * self.words + page / 64] >> (page % 64) & 1 == 1
+    }
+}
+
+/// One Attend step on one batch.
+#[derive(Debug)]
+pub(crate) struct Attend<'a> {
+    /// `[tokens, n_heads * head_dim]`.
+    pub(crate) q: &'a [f32],
+    pub(crate) n_heads: usize,
+    pub(crate) scale: f32,
+    pub(crate) softcap: Option<f32>,
+    pub(crate) rule: MaskRule,
+    pub(crate) selection: Option<&'a Selection>,
+    /// `[n_heads]`.
+    pub(crate) sink_scores: Option<&'a [f32]>,
+    pub(crate) cache: &'a Cache,
+    pub(crate) batch: &'a Batch<'a>,
+    pub(crate) axes: usize,
+    /// Per page of the cache; valid for the pages of the batch's sequences.
+    pub(crate) spans: &'a [PageSpan],
+}
+
+/// Values scratch must have.
+pub(crate) fn scratch_len(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> usize {
+    let rows = TILE * (n_heads / n_kv_heads);
+    2 * PAGE_CELLS * head_dim + rows * (PAGE_CELLS + 2)
+}
+
+impl Attend<'_> {
+    fn query_pos(&self, token: usize) -> i32 {
+        self.batch.positions[token * self.axes]
+    }
+
+    /// Which cells of `page` a token sees, bit per cell.
+    pub(crate) fn visible(&self, token: usize, head: usize, page: usize) -> u16 {
+        let (at, span, rule) = (self.query_pos(token), self.spans[page], self.rule);
+        if span.least > at {
+            return 0;
+        }
+        let distance = |pos: i32| i64::from(at) - i64::from(pos);
+        let inside = |pos: i32| rule.window.is_none_or(|window| distance(pos) < i64::from(window));
+        if span.full && span.greatest <= at && inside(span.least) {
+            return u16::MAX;
+        }
+        let selected = self.selection.is_some_and(|chosen| chosen.has(token, head, page));
+        let kept = selected || (rule.pins && span.pinned) || i64::from(span.least) < i64::from(rule.sinks);
+        if !kept && !inside(span.greatest) {
+            return 0;
+        }
+        let cells = page * PAGE_CELLS..(page + 1) * PAGE_CELLS;
+        let table = self.batch.cells;
+        let pairs = table.pos[cells.clone()].iter().zip(&table.pinned[cells]);
+        pairs.enumerate().fold(0, |bits, (i, (&pos, &pinned))| {
+            bits | u16::from(rule.visible(at, pos, pinned, selected)) << i
+        })
+    }
+}
+
+/// The outputs of one tile: up to [`TILE`] tokens, the query heads of one KV head.
+#[inline(always)]
+pub(crate) fn attend<S: Simd>(s: S, a: &Attend<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+    let tokens = out.rows();
+    let mut first = tokens.start;
+    while first < tokens.end {
+        let sequence = a.batch.sequence[first];
+        let mut end = first + 1;
+        while end < tokens.end && a.batch.sequence[end] == sequence {
+            end += 1;
+        }
+        match &a.cache.values {
+            Values::F16 { k, v } => run(s, a, k, v, first..end, &mut scratch.attention, out),
+            Values::F32 { k, v } => run(s, a, k, v, first..end, &mut scratch.attention, out),
+        }
+        first = end;
+    }
+}
+
+/// Tokens of one sequence.
+#[inline(always)]
+fn run<S: Simd, E: Element>(
+    s: S,
+    a: &Attend<'_>,
+    k: &[E],
+    v: &[E],
+    tokens: Range<usize>,
+    scratch: &mut [f32],
+    out: &mut Tile<'_, f32>,
+) {
+    let (n_kv_heads, head_dim) = (a.cache.spec.n_kv_heads, a.cache.spec.head_dim);
+    let group = a.n_heads / n_kv_heads;
+    let head = out.cols().start / (group * head_dim);
+    let rows = tokens.len() * group;
+    let block_len = PAGE_CELLS * head_dim;
+
+    let (k32, rest) = scratch.split_at_mut(block_len);
+    let (v32, rest) = rest.split_at_mut(block_len);
+    let (scores, rest) = rest.split_at_mut(rows * PAGE_CELLS);
+    let (max, rest) = rest.split_at_mut(rows);
+    let sum = &mut rest[..rows];
+    max.fill(f32::NEG_INFINITY);
+    sum.fill(0.0);
+    for t in tokens.clone() {
+        out.row(t).fill(0.0);
+    }
+    let sequence = a.batch.sequences[a.batch.sequence[tokens.start] as usize];
+    for &page in sequence {
+        let page = page as usize;
+        let mut masks = [0u16; TILE];
+        let mut any = 0;
+        for (mask, t) in masks.iter_mut().zip(tokens.clone()) {
+            *mask = a.visible(t, head, page);
+            any |= *mask;
+        }
+        if any == 0 {
+            continue;
+        }
+        let block = (page * n_kv_heads + head) * block_len;
+        let (k, v) = (&k[block..][..block_len], &v[block..][..block_len]);
+        widen(s, k, k32);
+        widen(s, v, v32);
+        if any != u16::MAX {
+            for slot in (0..PAGE_CELLS).filter(|slot| any >> slot & 1 == 0) {
+                k32.iter_mut().skip(slot).step_by(PAGE_CELLS).for_each(|x| *x = 0.0);
+                v32[slot * head_dim..][..head_dim].fill(0.0);
+            }
+        }
+        let tile = PageTile { head_dim, group, first: tokens.start, start: head * group * head_dim };
+        let mut row = 0;
+        while row < rows {
+            let n = ROWS.min(rows - row);
+            if n == ROWS {
+                tile.scores::<S, ROWS>(s, a, k32, row, scores);
+            } else {
+                (row..row + n).for_each(|row| tile.scores::<S, 1>(s, a, k32, row, scores));
+            }
+            row += n;
+        }
+        for row in 0..rows {
+            let mask = masks[row / group];
+            let p = scores[row * PAGE_CELLS..][..PAGE_CELLS].as_chunks_mut::<LANES>().0;
+            let Some(shrink) = soften(s, mask, p, &mut max[row], &mut sum[row]) else {
+                p.as_flattened_mut().fill(0.0);
+                continue;
+            };
+            if shrink != 1.0 {
+                let o = &mut out.row(tokens.start + row / group)[row % group * head_dim..][..head_dim];
+                map(s, o, |_, o| s.mul(o, s.splat(shrink)));
+            }
+        }
+        for (i, t) in tokens.clone().enumerate() {
+            if masks[i] == 0 {
+                continue;
+            }
+            let o = out.row(t);
+            let p = &scores[i * group * PAGE_CELLS..][..group * PAGE_CELLS];
+            let mut h = 0;
+            while h < group {
+                let n = ROWS.min(group - h);
+                if n == ROWS {
+                    values::<S, ROWS>(s, &p[h * PAGE_CELLS..], v32, head_dim, &mut o[h * head_dim..]);
+                } else {
+                    for h in h..h + n {
+                        values::<S, 1>(s, &p[h * PAGE_CELLS..], v32, head_dim, &mut o[h * head_dim..]);
+                    }
+                }
+                h += n;
+            }
+        }
+    }
+    for row in 0..rows {
+        let mut factor = 1.0;
+        if let Some(sinks) = a.sink_scores {
+            // The sink joins the denominator as a cell without a value.
+            let sink = sinks[head * group + row % group];
+            let top = max[row].max(sink);
+            factor = (max[row] - top).exp();
+            sum[row] = sum[row] * factor + (sink - top).exp();
+        }
+        let o = &mut out.row(tokens.start + row / group)[row % group * head_dim..][..head_dim];
+        let factor = factor / sum[row];
+        map(s, o, |_, o| s.mul(o, s.splat(factor)));
+    }
+}
+
+struct PageTile {
+    head_dim: usize,
+    group: usize,
+    first: usize,
+    /// Column of the group's first head.
+    start: usize,
+}
+
+impl PageTile {
+    /// Scaled and capped scores of `R` rows against the page's 16 cells.
+    #[inline(always)]
+    fn scores<S: Simd, const R: usize>(
+        &self,
+        s: S,
+        a: &Attend<'_>,
+        k: &[f32],
+        row: usize,
+        scores: &mut [f32],
+    ) {
+        let width = a.n_heads * self.head_dim;
+        let q: [&[f32]; R] = std::array::from_fn(|r| {
+            let (token, head) = ((row + r) / self.group, (row + r) % self.group);
+            &a.q[(self.first + token) * width + self.start + head * self.head_dim..][..self.head_dim]
+        });
+        let mut sums = [[s.splat(0.0); 2]; R];
+        for (d, k) in k.as_chunks::<PAGE_CELLS>().0.iter().enumerate().take(self.head_dim) {
+            let cells = k.as_chunks::<LANES>().0;
+            let (low, high) = (s.load(&cells[0]), s.load(&cells[1]));
+            for r in 0..R {
+                let q = s.splat(q[r][d]);
+                sums[r] = [s.fma(q, low, sums[r][0]), s.fma(q, high, sums[r][1])];
+            }
+        }
+        let out = scores[row * PAGE_CELLS..][..R * PAGE_CELLS].as_chunks_mut::<LANES>().0;
+        for r in 0..R {
+            for half in 0..2 {
+                let mut x = s.mul(sums[r][half], s.splat(a.scale));
+                if let Some(cap) = a.softcap {
+                    x = s.mul(s.splat(cap), tanh(s, s.div(x, s.splat(cap))));
+                }
+                s.store(x, &mut out[2 * r + half]);
+            }
+        }
+    }
+}
+
+/// Scores become weights; returns the factor on what was summed before, or `None` where the row sees nothing.
+#[inline(always)]
+fn soften<S: Simd>(
+    s: S,
+    mask: u16,
+    p: &mut [[f32; LANES]],
+    max: &mut f32,
+    sum: &mut f32,
+) -> Option<f32> {
+    if mask == 0 {
+        return None;
+    }
+    if mask != u16::MAX {
+        for (i, x) in p.as_flattened_mut().iter_mut().enumerate() {
+            if mask >> i & 1 == 0 {
+                *x = f32::NEG_INFINITY;
+            }
+        }
+    }
+    let (low, high) = (s.load(&p[0]), s.load(&p[1]));
+    // A NaN score may be lost here, not below: its weight is NaN, and so are the sum and the output.
+    let top = max.max(s.largest(s.max(low, high)));
+    if top == f32::NEG_INFINITY {
+        return None;
+    }
+    let (low, high) = (exp(s, s.sub(low, s.splat(top))), exp(s, s.sub(high, s.splat(top))));
+    s.store(low, &mut p[0]);
+    s.store(high, &mut p[1]);
+    let shrink = if top == *max { 1.0 } else { (*max - top).exp() };
+    *max = top;
+    *sum = *sum * shrink + s.sum(s.add(low, high));
+    Some(shrink)
+}
+
+/// `o[r] += sum_c p[r][c] * v[c]` for `R` neighbouring rows.
+#[inline(always)]
+fn values<S: Simd, const R: usize>(s: S, p: &[f32], v: &[f32], head_dim: usize, o: &mut [f32]) {
+    let p: [&[f32; PAGE_CELLS]; R] = std::array::from_fn(|r| &p.as_chunks::<PAGE_CELLS>().0[r]);
+    let mut d = 0;
+    while d + 2 * LANES <= head_dim {
+        let mut sums: [[S::V; 2]; R] = std::array::from_fn(|r| {
+            [load_at(s, o, r * head_dim + d), load_at(s, o, r * head_dim + d + LANES)]
+        });
+        for c in 0..PAGE_CELLS {
+            let v = v[c * head_dim + d..][..2 * LANES].as_chunks::<LANES>().0;
+            let (low, high) = (s.load(&v[0]), s.load(&v[1]));
+            for r in 0..R {
+                let p = s.splat(p[r][c]);
+                sums[r] = [s.fma(p, low, sums[r][0]), s.fma(p, high, sums[r][1])];
+            }
+        }
+        for r in 0..R {
+            let o = o[r * head_dim + d..][..2 * LANES].as_chunks_mut::<LANES>().0;
+            s.store(sums[r][0], &mut o[0]);
+            s.store(sums[r][1], &mut o[1]);
+        }
+        d += 2 * LANES;
+    }
+    for r in 0..R {
+        for d in d..head_dim {
+            let o = &mut o[r * head_dim + d];
+            *o = (0..PAGE_CELLS).fold(*o, |o, c| o + p[r][c] * v[c * head_dim + d]);
+        }
+    }
+}
+
+#[inline(always)]
+fn widen<S: Simd, E: Element>(s: S, from: &[E], to: &mut [f32]) {
+    let to = to.as_chunks_mut::<LANES>().0;
+    for (from, to) in from.as_chunks::<LANES>().0.iter().zip(to) {
+        s.store(E::load(s, from), to);
+    }
+}

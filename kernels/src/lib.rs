@@ -1,0 +1,26 @@
+//! The CPU twins of every op: the f64 oracle, which is the specification, and the kernels people run.
+//!
+//! [`Cpu`] is a [`cchaha_plan::Backend`]. It picks from [`registry`], one table of kernels in order of preference.
+//! Float kernels are written once over eight-lane vectors (`generic/`, `simd.rs`) and bound per instruction set; matrix
+//! kernels on quantized weights are one loop over a small trait per format (`x86_64/avx2/`).
+
+mod activations;
+mod cpu;
+pub mod formats;
+mod generic;
+mod isa;
+mod kv;
+mod math;
+mod oracle;
+mod pool;
+mod product;
+mod registry;
+mod scratch;
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use cpu::{Cpu, CpuOptions};
+pub use isa::{Avx2, Isa};
+pub use oracle::{Oracle, OracleRunner};
+pub use registry::{Kernel, registry};

@@ -1,0 +1,216 @@
+//! The kernel table. The first row that fits an op, a format and the machine wins; the same rows drive dispatch, the
+//! conformance tests, the benches and `cchaha-run kernels`.
+//!
+//! A row of op `MatMul` also computes the products inside `GatedMatMul` and `Experts`. Ops whose work is moving rows
+//! (Embed, KvStore, SelectPages, TakeRows, TopK) have one portable row each.
+
+use cchaha_plan::{Activation, Format};
+
+use crate::activations::Group;
+use crate::generic::attend::{Attend, attend};
+use crate::generic::elementwise::{Input, activate, add, scale, softcap};
+use crate::generic::matmul::product;
+use crate::generic::norm::{NormArgs, norm};
+use crate::generic::rope::{Angles, rope};
+use crate::isa::Isa;
+use crate::pool::Tile;
+use crate::product::Product;
+use crate::scratch::Scratch;
+use crate::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::x86_64::avx2;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// `{arch}-{types}-{variant}`.
+    pub name: &'static str,
+    /// Which op, as [`cchaha_plan::Op::name`] spells it.
+    pub op: &'static str,
+    /// Formats of the weight it accepts; empty for ops without a quantizable weight.
+    pub formats: &'static [Format],
+    /// Instructions it needs.
+    pub isa: Isa,
+    /// Computes on f32 activations; rows that do not are never used under [`crate::CpuOptions::exact`].
+    pub exact: bool,
+    pub(crate) run: Run,
+}
+
+impl Kernel {
+    /// Whether it can compute `op` on a weight of this format.
+    pub fn accepts(&self, op: &str, format: Option<Format>) -> bool {
+        self.op == op
+            && match format {
+                Some(format) => self.formats.contains(&format),
+                None => self.formats.is_empty(),
+            }
+    }
+}
+
+/// Quantizes one row of activations.
+pub(crate) type Quantize = fn(&[f32], &mut [Group]);
+
+/// A matrix kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MatMul {
+    /// `None`: reads f32 activations.
+    pub(crate) quantize: Option<Quantize>,
+    /// Computes one tile.
+    pub(crate) product: fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>),
+}
+
+pub(crate) type Norm = fn(&NormArgs<'_>, Input<'_>, &mut [f32]);
+pub(crate) type Activate = fn(Activation, Input<'_>, Option<Input<'_>>, &mut [f32]);
+pub(crate) type Add = fn(Input<'_>, Input<'_>, &mut [f32]);
+pub(crate) type ByFactor = fn(f32, &mut [f32]);
+pub(crate) type Rope = fn(Angles<'_>, usize, &mut [f32]);
+pub(crate) type AttendTile = fn(&Attend<'_>, &mut Scratch, &mut Tile<'_, f32>);
+
+/// What a row runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Run {
+    MatMul(MatMul),
+    Norm(Norm),
+    Activate(Activate),
+    Add(Add),
+    Scale(ByFactor),
+    Softcap(ByFactor),
+    Rope(Rope),
+    Attend(AttendTile),
+    /// The step itself moves the rows.
+    Rows,
+}
+
+const ALL: &[Format] = &[
+    Format::F32,
+    Format::F16,
+    Format::BF16,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q8_0,
+    Format::Q2_K,
+    Format::Q3_K,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+    Format::IQ4_NL,
+    Format::IQ4_XS,
+    Format::MXFP4,
+];
+
+const fn row(name: &'static str, op: &'static str, isa: Isa, run: Run) -> Kernel {
+    Kernel { name, op, formats: &[], isa, exact: true, run }
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn i16_row(name: &'static str, formats: &'static [Format], product: avx2::TileFn) -> Kernel {
+    let run = Run::MatMul(MatMul { quantize: Some(avx2::quantize), product });
+    Kernel { name, op: "MatMul", formats, isa: Isa::Avx2, exact: false, run }
+}
+
+const fn float_row(
+    name: &'static str,
+    isa: Isa,
+    product: fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>),
+) -> Kernel {
+    let run = Run::MatMul(MatMul { quantize: None, product });
+    Kernel { name, op: "MatMul", formats: ALL, isa, exact: true, run }
+}
+
+const fn rows(name: &'static str, op: &'static str, formats: &'static [Format]) -> Kernel {
+    Kernel { name, op, formats, isa: Isa::Generic, exact: true, run: Run::Rows }
+}
+
+const KERNELS: &[Kernel] = &[
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q4_0-i16", &[Format::Q4_0], avx2::q4_0),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q4_1-i16", &[Format::Q4_1], avx2::q4_1),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q5_0-i16", &[Format::Q5_0], avx2::q5_0),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q5_1-i16", &[Format::Q5_1], avx2::q5_1),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q8_0-i16", &[Format::Q8_0], avx2::q8_0),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q2_k-i16", &[Format::Q2_K], avx2::q2_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q3_k-i16", &[Format::Q3_K], avx2::q3_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q4_k-i16", &[Format::Q4_K], avx2::q4_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q5_k-i16", &[Format::Q5_K], avx2::q5_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-q6_k-i16", &[Format::Q6_K], avx2::q6_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-iq4_nl-i16", &[Format::IQ4_NL], avx2::iq4_nl),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-iq4_xs-i16", &[Format::IQ4_XS], avx2::iq4_xs),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx2-mxfp4-i16", &[Format::MXFP4], avx2::mxfp4),
+    #[cfg(target_arch = "x86_64")]
+    float_row("avx2-any-f32", Isa::Avx2, avx2::product),
+    #[cfg(target_arch = "x86_64")]
+    row("avx2-f32-attend", "Attend", Isa::Avx2, Run::Attend(avx2::attend)),
+    #[cfg(target_arch = "x86_64")]
+    row("avx2-f32-norm", "Norm", Isa::Avx2, Run::Norm(avx2::norm)),
+    #[cfg(target_arch = "x86_64")]
+    row("avx2-f32-rope", "Rope", Isa::Avx2, Run::Rope(avx2::rope)),
+    #[cfg(target_arch = "x86_64")]
+    row("avx2-f32-activate", "Activate", Isa::Avx2, Run::Activate(avx2::activate)),
+    #[cfg(target_arch = "x86_64")]
+    row("avx2-f32-add", "Add", Isa::Avx2, Run::Add(avx2::add)),
+    #[cfg(target_arch = "x86_64")]
+    row("avx2-f32-scale", "Scale", Isa::Avx2, Run::Scale(avx2::scale)),
+    #[cfg(target_arch = "x86_64")]
+    row("avx2-f32-softcap", "Softcap", Isa::Avx2, Run::Softcap(avx2::softcap)),
+    float_row("generic-any-f32", Isa::Generic, |p, scratch, out| product(Portable, p, scratch, out)),
+    row("generic-f32-attend", "Attend", Isa::Generic, Run::Attend(|a, s, out| attend(Portable, a, s, out))),
+    row("generic-f32-norm", "Norm", Isa::Generic, Run::Norm(|args, x, out| norm(Portable, args, x, out))),
+    row("generic-f32-rope", "Rope", Isa::Generic, Run::Rope(|a, head_dim, x| rope(Portable, a, head_dim, x))),
+    row(
+        "generic-f32-activate",
+        "Activate",
+        Isa::Generic,
+        Run::Activate(|kind, x, up, out| activate(Portable, kind, x, up, out)),
+    ),
+    row("generic-f32-add", "Add", Isa::Generic, Run::Add(|a, b, out| add(Portable, a, b, out))),
+    row("generic-f32-scale", "Scale", Isa::Generic, Run::Scale(|factor, x| scale(Portable, factor, x))),
+    row("generic-f32-softcap", "Softcap", Isa::Generic, Run::Softcap(|cap, x| softcap(Portable, cap, x))),
+    rows("generic-any-embed", "Embed", ALL),
+    rows("generic-f32-kvstore", "KvStore", &[]),
+    rows("generic-f32-selectpages", "SelectPages", &[]),
+    rows("generic-f32-takerows", "TakeRows", &[]),
+    rows("generic-f32-topk", "TopK", &[]),
+];
+
+/// Every kernel, in order of preference.
+pub fn registry() -> &'static [Kernel] {
+    KERNELS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_op_has_a_portable_row_for_every_format() {
+        let mut names: Vec<_> = registry().iter().map(|kernel| kernel.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), registry().len());
+        for kernel in registry() {
+            let formats: Vec<_> = match kernel.formats {
+                [] => vec![None],
+                formats => formats.iter().copied().map(Some).collect(),
+            };
+            for format in formats {
+                let portable =
+                    |row: &&Kernel| row.isa == Isa::Generic && row.exact && row.accepts(kernel.op, format);
+                assert!(registry().iter().any(|row| portable(&row)), "{} {format:?}", kernel.name);
+            }
+        }
+    }
+}

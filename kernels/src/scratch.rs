@@ -1,0 +1,43 @@
+//! Working memory of one thread, allocated when a plan is prepared.
+
+use crate::activations::{GROUP, GROUP_LINES, Line};
+
+/// See the file's header. Lengths are the largest any step of the plan asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Dequantized weight rows.
+    pub(crate) floats: Vec<f32>,
+    /// Weight rows in 16 bits.
+    pub(crate) lines: Vec<Line>,
+    /// Scales and offsets of those, and partial sums.
+    pub(crate) sides: Vec<f32>,
+    /// Keys, values, scores and running sums of attention.
+    pub(crate) attention: Vec<f32>,
+    /// Candidates of a page selection.
+    pub(crate) pages: Vec<(f32, u32)>,
+}
+
+/// What an empty panel is filled with.
+pub(crate) const NO_LINE: Line = Line([0; 32]);
+
+/// Size of a panel of weight rows in 16 bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panel {
+    pub(crate) lines: usize,
+    pub(crate) sides: usize,
+}
+
+impl Panel {
+    /// Weight rows unpacked together.
+    pub(crate) const ROWS: usize = 16;
+    /// Tokens that go through a panel together.
+    pub(crate) const TOKENS: usize = 8;
+    /// Scales (8) and offsets (16) of a group.
+    pub(crate) const SIDES: usize = 24;
+
+    /// The panel of rows of `cols` values.
+    pub(crate) const fn of(cols: usize) -> Panel {
+        let groups = Panel::ROWS * cols.div_ceil(GROUP);
+        Panel { lines: groups * GROUP_LINES, sides: groups * Panel::SIDES + Panel::ROWS * Panel::TOKENS * 8 }
+    }
+}

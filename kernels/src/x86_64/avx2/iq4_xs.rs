@@ -1,0 +1,43 @@
+//! IQ4_XS: w = codebook[q] * (sc - 32), |w| <= 127 * 32 = 4064; spans of 128, so 16 products per lane:
+//! 16 * 4064 * 32767 = 2130641408 < 2^31.
+
+use std::arch::x86_64::__m256i;
+
+use cchaha_plan::Format;
+
+use crate::formats::CODEBOOK;
+use super::weights::{Head, Weights, half, looked_up, scaled};
+
+/// See `formats/iq4_xs.rs` for the layout.
+pub(super) struct Blocks;
+
+impl Weights for Blocks {
+    const FORMAT: Format = Format::IQ4_XS;
+    const SPANS: usize = 2;
+    const OFFSETS: usize = 0;
+
+    #[inline(always)]
+    unsafe fn head(group: *const u8, _: usize) -> Head {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let d = half(group);
+            let high = group.add(2).cast::<u16>().read_unaligned();
+            let mut head = Head::EMPTY;
+            (head.scale[0], head.scale[1]) = (d, d);
+            for k in 0..8 {
+                let low = group.add(4 + k / 2).read() >> (4 * (k % 2)) & 15;
+                let sc = i16::from(low) + ((high >> (2 * k) & 3) << 4) as i16 - 32;
+                (head.sub[2 * k], head.sub[2 * k + 1]) = (sc, sc);
+            }
+            head
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            scaled(looked_up(group.add(8 + 16 * b), &CODEBOOK), head, b)
+        }
+    }
+}

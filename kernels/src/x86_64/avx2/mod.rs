@@ -1,0 +1,84 @@
+//! AVX2, FMA and F16C: bindings of the float kernels, and the 16-bit matrix kernels.
+//!
+//! Every public function here is safe: it asks for the [`Avx2`] token first, which proves that its instructions run.
+
+mod iq4_nl;
+mod iq4_xs;
+mod lanes;
+mod mxfp4;
+mod product;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod quantize;
+mod weights;
+
+use cchaha_plan::Activation;
+
+use crate::generic;
+use crate::generic::attend::Attend;
+use crate::generic::elementwise::Input;
+use crate::generic::norm::NormArgs;
+use crate::generic::rope::Angles;
+use crate::isa::Avx2;
+use crate::pool::Tile;
+use crate::product::Product;
+use crate::scratch::Scratch;
+
+pub(crate) use quantize::quantize;
+
+/// A kernel that computes one tile of a product.
+pub(crate) type TileFn = fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>);
+
+/// The token. Kernels of this folder are picked only where it exists.
+fn token() -> Avx2 {
+    Avx2::new().expect("invariant: AVX2 kernels are picked where AVX2 is")
+}
+
+/// Compiles a float kernel for AVX2 and wraps it into a safe function.
+macro_rules! bind {
+    ($name:ident = $kernel:path, $($arg:ident: $ty:ty),*) => {
+        pub(crate) fn $name($($arg: $ty),*) {
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn compiled(token: Avx2, $($arg: $ty),*) {
+                $kernel(token, $($arg),*);
+            }
+            let token = token();
+            // SAFETY: the token proves that the instructions are there.
+            unsafe { compiled(token, $($arg),*) }
+        }
+    };
+}
+
+bind!(product = generic::matmul::product, p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>);
+bind!(attend = generic::attend::attend, a: &Attend<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>);
+bind!(norm = generic::norm::norm, args: &NormArgs<'_>, x: Input<'_>, out: &mut [f32]);
+bind!(rope = generic::rope::rope, angles: Angles<'_>, head_dim: usize, x: &mut [f32]);
+bind!(
+    activate = generic::elementwise::activate,
+    kind: Activation,
+    x: Input<'_>,
+    up: Option<Input<'_>>,
+    out: &mut [f32]
+);
+bind!(add = generic::elementwise::add, a: Input<'_>, b: Input<'_>, out: &mut [f32]);
+bind!(scale = generic::elementwise::scale, factor: f32, x: &mut [f32]);
+bind!(softcap = generic::elementwise::softcap, cap: f32, x: &mut [f32]);
+
+/// One 16-bit matrix kernel per format.
+macro_rules! formats {
+    ($($name:ident),*) => {
+        $(pub(crate) fn $name(p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+            product::product::<$name::Blocks>(token(), p, scratch, out);
+        })*
+    };
+}
+
+formats!(q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4);

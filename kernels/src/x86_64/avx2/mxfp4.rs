@@ -1,0 +1,37 @@
+//! MXFP4: w = twice the E2M1 number, |w| <= 12; 4 products per lane: 4 * 12 * 32767 < 2^31.
+
+use std::arch::x86_64::__m256i;
+
+use cchaha_plan::Format;
+
+use crate::formats::{E2M1_DOUBLED, half_scale};
+use super::weights::{Head, Weights, looked_up};
+
+/// See `formats/mxfp4.rs` for the layout.
+pub(super) struct Blocks;
+
+impl Weights for Blocks {
+    const FORMAT: Format = Format::MXFP4;
+    const SPANS: usize = 8;
+    const OFFSETS: usize = 0;
+
+    #[inline(always)]
+    unsafe fn head(group: *const u8, blocks: usize) -> Head {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut head = Head::EMPTY;
+            for (b, scale) in head.scale.iter_mut().enumerate().take(blocks) {
+                *scale = half_scale(group.add(17 * b).read());
+            }
+            head
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(group: *const u8, _: &Head, b: usize) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            looked_up(group.add(17 * b + 1), &E2M1_DOUBLED)
+        }
+    }
+}

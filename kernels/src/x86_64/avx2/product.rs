@@ -1,0 +1,343 @@
+//! Matrix products of quantized weights with 16-bit activations: one loop for all formats.
+//!
+//! ```text
+//! out[t, r] = sum over groups g of 256 columns:  sx[t, g] * ( sum over spans s:    scale[r, s] * float(i32 sum of w x)
+//!                                                          + sum over offsets o:  offset[r, o] * sum of x under o )
+//!
+//!   w, 32 values -> 2 ymm of i16    vpmaddwd    x, 2 ymm of i16       ->  8 lanes of i32, added up over a span
+//! ```
+//! Each `(t, r)` owns eight f32 lanes per group and eight in total, and adds spans, then offsets, then groups in order:
+//! the i32 part is exact, so one token (rows straight from the mapped file) and many (rows unpacked to i16 once per
+//! panel) give the same bits, whatever the tile, the batch and the threads.
+//!
+//! One token is bound by memory: [`STREAMS`] rows at a time, and the next rows prefetched, keep bytes in flight.
+//!
+//! Many tokens are bound by arithmetic: 16 rows are unpacked into an L2-sized panel, then
+//!
+//! ```text
+//! for 8 tokens:  for 4 groups (1024 columns; 20 KiB of activations stay in L1):  for 2 rows:  for 4 tokens:  8 accumulators
+//! ```
+//! Per 32 products a tile spends 2 vpmaddwd, 1 add, 1 convert, 1 FMA: 5 instructions on 4 pipes, 1.25 cycles; formats with
+//! integer scales inside the panel (K-quants) save the last two.
+
+use std::arch::x86_64::*;
+
+use super::lanes::sum;
+use super::weights::{Head, Weights};
+use crate::activations::{GROUP, GROUP_LINES, Group, Line};
+use crate::isa::Avx2;
+use crate::pool::Tile;
+use crate::product::Product;
+use crate::scratch::{Panel, Scratch};
+
+/// Rows read at once for one token.
+const STREAMS: usize = 4;
+
+/// Groups of a pass over the panel.
+const PASS: usize = 4;
+
+/// The outputs of one tile: columns of the tile are rows of the weight.
+pub(super) fn product<F: Weights>(_: Avx2, p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+    let per_token = p.cols.div_ceil(GROUP);
+    assert_eq!(p.format, F::FORMAT, "a kernel gets its own format");
+    assert_eq!(p.format.row_bytes(p.cols), Some(p.row_bytes), "rows are whole blocks");
+    assert!(p.weights.len() >= p.rows * p.row_bytes && out.cols().end <= p.rows, "all rows are there");
+    assert_eq!(p.quantized.per_token, per_token, "activations have the weight's columns");
+    let x = &p.quantized.groups[..p.tokens * per_token];
+    // SAFETY: the token proves the instructions; the lengths were checked.
+    unsafe {
+        if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) }
+    }
+}
+
+/// Runs of 32 columns in group `g`.
+#[inline(always)]
+fn blocks(cols: usize, g: usize) -> usize {
+    ((cols - g * GROUP) / 32).min(GROUP_LINES)
+}
+
+#[inline(always)]
+unsafe fn dot(w: [__m256i; 2], x: &Line) -> __m256i {
+    // SAFETY: the caller has AVX2; a line has 32 values and is aligned.
+    unsafe {
+        let x = x.0.as_ptr().cast::<__m256i>();
+        _mm256_add_epi32(
+            _mm256_madd_epi16(w[0], _mm256_load_si256(x)),
+            _mm256_madd_epi16(w[1], _mm256_load_si256(x.add(1))),
+        )
+    }
+}
+
+/// `group + sum of offsets * sums of x`.
+#[inline(always)]
+unsafe fn offsets<F: Weights>(group: __m256, offset: *const f32, x: &Group) -> __m256 {
+    // SAFETY: the caller has AVX2 and `F::OFFSETS` offsets.
+    unsafe {
+        let at = |i| _mm256_loadu_ps(offset.add(i));
+        match F::OFFSETS {
+            0 => group,
+            8 => _mm256_fmadd_ps(at(0), _mm256_load_ps(x.sums32.as_ptr()), group),
+            _ => {
+                let sums = x.sums16.as_ptr();
+                let group = _mm256_fmadd_ps(at(0), _mm256_loadu_ps(sums), group);
+                _mm256_fmadd_ps(at(8), _mm256_loadu_ps(sums.add(8)), group)
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn one<F: Weights>(p: &Product<'_>, x: &[Group], out: &mut Tile<'_, f32>) {
+    let rows = out.cols();
+    let mut row = rows.start;
+    // SAFETY: rows and groups were checked by the caller.
+    unsafe {
+        while row + STREAMS <= rows.end {
+            streams::<F, STREAMS>(p, x, row, out);
+            row += STREAMS;
+        }
+        while row < rows.end {
+            streams::<F, 1>(p, x, row, out);
+            row += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn streams<F: Weights, const R: usize>(
+    p: &Product<'_>,
+    x: &[Group],
+    row: usize,
+    out: &mut Tile<'_, f32>,
+) {
+    // SAFETY: rows `row..row + R` and one group per 256 columns were checked by the caller.
+    unsafe {
+        let w: [*const u8; R] = std::array::from_fn(|r| p.weights.as_ptr().add((row + r) * p.row_bytes));
+        let mut totals = [_mm256_setzero_ps(); R];
+        for (g, x) in x.iter().enumerate() {
+            let at = g * F::BYTES;
+            for w in w {
+                let mut line = 0;
+                while line < F::BYTES {
+                    // May point past the weight, which prefetching allows.
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + R * p.row_bytes + line).cast());
+                    line += 64;
+                }
+            }
+            let w: [*const u8; R] = std::array::from_fn(|r| w[r].add(at));
+            let n = blocks(p.cols, g);
+            if n == GROUP_LINES {
+                group_of_one::<F, R>(w, x, GROUP_LINES, &mut totals);
+            } else {
+                group_of_one::<F, R>(w, x, n, &mut totals);
+            }
+        }
+        for r in 0..R {
+            p.put(out, 0, row + r, sum(totals[r]));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn group_of_one<F: Weights, const R: usize>(
+    w: [*const u8; R],
+    x: &Group,
+    blocks: usize,
+    totals: &mut [__m256; R],
+) {
+    // SAFETY: every `w` holds `blocks` runs of 32 values.
+    unsafe {
+        let heads: [Head; R] = std::array::from_fn(|r| F::head(w[r], blocks));
+        let mut groups = [_mm256_setzero_ps(); R];
+        let (spans, per_span) = if F::SPANS == 8 { (blocks, 1) } else { (F::SPANS, 8 / F::SPANS) };
+        for span in 0..spans {
+            let mut sums = [_mm256_setzero_si256(); R];
+            for b in span * per_span..(span + 1) * per_span {
+                for r in 0..R {
+                    sums[r] = _mm256_add_epi32(sums[r], dot(F::load(w[r], &heads[r], b), &x.q[b]));
+                }
+            }
+            for r in 0..R {
+                let scale = _mm256_set1_ps(heads[r].scale[span]);
+                groups[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r]), scale, groups[r]);
+            }
+        }
+        for r in 0..R {
+            let group = offsets::<F>(groups[r], heads[r].offset.as_ptr(), x);
+            totals[r] = _mm256_fmadd_ps(group, _mm256_set1_ps(x.scale), totals[r]);
+        }
+    }
+}
+
+/// A panel of unpacked rows: `lines` is `[row][group][8]`, `sides` is `[row][group][8 scales, 16 offsets]`.
+#[derive(Clone, Copy)]
+struct Unpacked<'a> {
+    lines: &'a [Line],
+    sides: &'a [f32],
+    cols: usize,
+    per_row: usize,
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn many<F: Weights>(p: &Product<'_>, x: &[Group], scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+    let per_row = p.cols.div_ceil(GROUP);
+    let groups = Panel::ROWS * per_row;
+    let lines = &mut scratch.lines[..groups * GROUP_LINES];
+    let (sides, totals) = scratch.sides.split_at_mut(groups * Panel::SIDES);
+    let totals = totals[..Panel::ROWS * Panel::TOKENS * 8].as_chunks_mut::<8>().0;
+    let rows = out.cols();
+    for first in rows.clone().step_by(Panel::ROWS) {
+        let count = Panel::ROWS.min(rows.end - first);
+        for r in 0..count {
+            let w = p.row(first + r).as_ptr();
+            for g in 0..per_row {
+                let to = r * per_row + g;
+                let lines = &mut lines[to * GROUP_LINES..][..GROUP_LINES];
+                let sides = &mut sides[to * Panel::SIDES..][..Panel::SIDES];
+                // SAFETY: the row is whole.
+                unsafe { unpack::<F>(w.add(g * F::BYTES), blocks(p.cols, g), lines, sides) };
+            }
+        }
+        let panel = Unpacked { lines, sides, cols: p.cols, per_row };
+        for token in (0..p.tokens).step_by(Panel::TOKENS) {
+            let tokens = Panel::TOKENS.min(p.tokens - token);
+            totals.fill([0.0; 8]);
+            for pass in (0..per_row).step_by(PASS) {
+                let pass = pass..(pass + PASS).min(per_row);
+                for r in (0..count).step_by(2) {
+                    for t in (0..tokens).step_by(4) {
+                        let x = &x[(token + t) * per_row..];
+                        let totals = &mut totals[r * Panel::TOKENS + t..];
+                        let (g, n) = (pass.clone(), (count - r, tokens - t));
+                        // SAFETY: the panel has these rows, `x` these tokens, `totals` both.
+                        unsafe {
+                            match n {
+                                (2.., 4..) => tile::<F, 2, 4>(panel, r, g, x, totals),
+                                (2.., 3) => tile::<F, 2, 3>(panel, r, g, x, totals),
+                                (2.., 2) => tile::<F, 2, 2>(panel, r, g, x, totals),
+                                (2.., _) => tile::<F, 2, 1>(panel, r, g, x, totals),
+                                (_, 4..) => tile::<F, 1, 4>(panel, r, g, x, totals),
+                                (_, 3) => tile::<F, 1, 3>(panel, r, g, x, totals),
+                                (_, 2) => tile::<F, 1, 2>(panel, r, g, x, totals),
+                                (_, _) => tile::<F, 1, 1>(panel, r, g, x, totals),
+                            }
+                        }
+                    }
+                }
+            }
+            for t in 0..tokens {
+                for r in 0..count {
+                    let total = &totals[r * Panel::TOKENS + t];
+                    // SAFETY: eight values.
+                    let dot = unsafe { sum(_mm256_loadu_ps(total.as_ptr())) };
+                    p.put(out, token + t, first + r, dot);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn unpack<F: Weights>(w: *const u8, blocks: usize, lines: &mut [Line], sides: &mut [f32]) {
+    // SAFETY: the caller's promise; a line has two vectors.
+    unsafe {
+        let head = F::head(w, blocks);
+        sides[..8].copy_from_slice(&head.scale);
+        sides[8..24].copy_from_slice(&head.offset);
+        for (b, line) in lines.iter_mut().enumerate().take(blocks) {
+            let [low, high] = F::load(w, &head, b);
+            let to = line.0.as_mut_ptr().cast::<__m256i>();
+            _mm256_store_si256(to, low);
+            _mm256_store_si256(to.add(1), high);
+        }
+    }
+}
+
+/// Adds groups `pass` of `R` rows times `T` tokens to `totals`, `[row][Panel::TOKENS]` from the tile's corner.
+#[inline(always)]
+unsafe fn tile<F: Weights, const R: usize, const T: usize>(
+    panel: Unpacked<'_>,
+    row: usize,
+    pass: std::ops::Range<usize>,
+    x: &[Group],
+    totals: &mut [[f32; 8]],
+) {
+    let per_row = panel.per_row;
+    for g in pass {
+        let n = blocks(panel.cols, g);
+        let w: [&[Line; GROUP_LINES]; R] = std::array::from_fn(|r| {
+            let from = ((row + r) * per_row + g) * GROUP_LINES;
+            panel.lines[from..].first_chunk().expect("invariant: the panel has whole groups")
+        });
+        let sides: [&[f32; Panel::SIDES]; R] = std::array::from_fn(|r| {
+            let from = ((row + r) * per_row + g) * Panel::SIDES;
+            panel.sides[from..].first_chunk().expect("invariant: the panel has whole groups")
+        });
+        let x: [&Group; T] = std::array::from_fn(|t| &x[t * per_row + g]);
+        // SAFETY: AVX2 is the caller's promise; the rest is references.
+        unsafe {
+            let groups = if n == GROUP_LINES {
+                group_of_many::<F, R, T>(w, sides, x, GROUP_LINES)
+            } else {
+                group_of_many::<F, R, T>(w, sides, x, n)
+            };
+            for r in 0..R {
+                for t in 0..T {
+                    let group = offsets::<F>(groups[r][t], sides[r].as_ptr().add(8), x[t]);
+                    let total = totals[r * Panel::TOKENS + t].as_mut_ptr();
+                    let sum = _mm256_fmadd_ps(group, _mm256_set1_ps(x[t].scale), _mm256_loadu_ps(total));
+                    _mm256_storeu_ps(total, sum);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
+    w: [&[Line; GROUP_LINES]; R],
+    sides: [&[f32; Panel::SIDES]; R],
+    x: [&Group; T],
+    blocks: usize,
+) -> [[__m256; T]; R] {
+    // SAFETY: AVX2 is the caller's promise; lines are aligned.
+    unsafe {
+        let load = |line: &Line| {
+            let at = line.0.as_ptr().cast::<__m256i>();
+            [_mm256_load_si256(at), _mm256_load_si256(at.add(1))]
+        };
+        let mut groups = [[_mm256_setzero_ps(); T]; R];
+        if F::SPANS == 8 {
+            for b in 0..blocks {
+                let w: [[__m256i; 2]; R] = std::array::from_fn(|r| load(&w[r][b]));
+                for t in 0..T {
+                    for r in 0..R {
+                        let scale = _mm256_set1_ps(sides[r][b]);
+                        let dot = _mm256_cvtepi32_ps(dot(w[r], &x[t].q[b]));
+                        groups[r][t] = _mm256_fmadd_ps(dot, scale, groups[r][t]);
+                    }
+                }
+            }
+        } else {
+            let per_span = 8 / F::SPANS;
+            for span in 0..F::SPANS {
+                let mut sums = [[_mm256_setzero_si256(); T]; R];
+                for b in span * per_span..(span + 1) * per_span {
+                    let w: [[__m256i; 2]; R] = std::array::from_fn(|r| load(&w[r][b]));
+                    for t in 0..T {
+                        for r in 0..R {
+                            sums[r][t] = _mm256_add_epi32(sums[r][t], dot(w[r], &x[t].q[b]));
+                        }
+                    }
+                }
+                for r in 0..R {
+                    let scale = _mm256_set1_ps(sides[r][span]);
+                    for t in 0..T {
+                        groups[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r][t]), scale, groups[r][t]);
+                    }
+                }
+            }
+        }
+        groups
+    }
+}

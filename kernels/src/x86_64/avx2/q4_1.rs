@@ -1,0 +1,34 @@
+//! Q4_1: w = q <= 15; 4 products per lane: 4 * 15 * 32767 < 2^31.
+
+use std::arch::x86_64::__m256i;
+
+use cchaha_plan::Format;
+
+use super::weights::{Head, Weights, halves, nibbles};
+
+/// See `formats/q4_1.rs` for the layout.
+pub(super) struct Blocks;
+
+impl Weights for Blocks {
+    const FORMAT: Format = Format::Q4_1;
+    const SPANS: usize = 8;
+    const OFFSETS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn head(group: *const u8, blocks: usize) -> Head {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut head = Head { scale: halves(group, 20, blocks), ..Head::EMPTY };
+            head.offset[..8].copy_from_slice(&halves(group.add(2), 20, blocks));
+            head
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(group: *const u8, _: &Head, b: usize) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            nibbles(group.add(20 * b + 4))
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Q4_K: w = q * sc <= 15 * 63 = 945; 32 products per lane: 32 * 945 * 32767 = 990874080 < 2^31.
+
+use std::arch::x86_64::*;
+
+use cchaha_plan::Format;
+
+use super::weights::{Head, Weights, half, scaled, widened};
+
+/// See `formats/q4_k.rs` for the layout.
+pub(super) struct Blocks;
+
+impl Weights for Blocks {
+    const FORMAT: Format = Format::Q4_K;
+    const SPANS: usize = 1;
+    const OFFSETS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn head(group: *const u8, _: usize) -> Head {
+        // SAFETY: the caller's promise.
+        unsafe {
+            head_of(group)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bytes = group.add(16 + 32 * (b / 2));
+            let part = |at| {
+                let x = widened(at);
+                if b % 2 == 0 { _mm256_and_si256(x, _mm256_set1_epi16(15)) } else { _mm256_srli_epi16::<4>(x) }
+            };
+            scaled([part(bytes), part(bytes.add(16))], head, b)
+        }
+    }
+}
+
+/// The first 16 bytes of Q4_K and Q5_K blocks: `sc` and `m` are eight 6-bit numbers each.
+///
+/// # Safety
+/// AVX2 and F16C; 16 readable bytes.
+#[inline(always)]
+pub(super) unsafe fn head_of(group: *const u8) -> Head {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let word = |at: usize| group.add(at).cast::<u32>().read_unaligned();
+        let (scs, ms, low) = (word(4), word(8), word(12));
+        // Four 6-bit numbers per word, one per byte.
+        let sc = [scs & 0x3f3f_3f3f, (low & 0x0f0f_0f0f) | (scs >> 2 & 0x3030_3030)];
+        let m = [ms & 0x3f3f_3f3f, (low >> 4 & 0x0f0f_0f0f) | (ms >> 2 & 0x3030_3030)];
+        let eight = |x: [u32; 2]| _mm_set_epi32(0, 0, x[1] as i32, x[0] as i32);
+        let mut head = Head::EMPTY;
+        head.scale[0] = half(group);
+        // Every scale twice: a run of 32 values is two vectors.
+        let sc = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(eight(sc), eight(sc)));
+        _mm256_storeu_si256(head.sub.as_mut_ptr().cast(), sc);
+        let m = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight(m)));
+        _mm256_storeu_ps(head.offset.as_mut_ptr(), _mm256_mul_ps(m, _mm256_set1_ps(-half(group.add(2)))));
+        head
+    }
+}

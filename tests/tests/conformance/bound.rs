@@ -1,0 +1,196 @@
+//! Numbers with a bound on how far a correct kernel may be from them: the derivation is in `main.rs`.
+
+use cchaha_kernels::formats;
+use cchaha_plan::{Activation, Format};
+
+/// Half an ulp of f32, relative: one rounding.
+pub const U: f64 = 1.0 / (1 << 24) as f64;
+
+/// Below the least normal f32 precision is absolute.
+pub const TINY: f64 = f32::MIN_POSITIVE as f64;
+
+/// Values that kernels which round activations may round together, and the steps on either side of zero.
+pub const GROUP: usize = 256;
+pub const STEPS: f64 = 32767.0;
+
+/// Groups of smaller values may count as zero.
+const FAINT: f64 = 1e-30;
+
+/// Relative rounding of an f16.
+pub const U16: f64 = 1.0 / 2048.0;
+
+/// Values that are known exactly or up to an error.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    pub value: Vec<f64>,
+    pub error: Vec<f64>,
+}
+
+impl Bound {
+    pub fn exact(values: &[f32]) -> Bound {
+        Bound { value: values.iter().map(|&x| f64::from(x)).collect(), error: vec![0.0; values.len()] }
+    }
+
+    /// Value and error of one.
+    pub fn at(&self, i: usize) -> (f64, f64) {
+        (self.value[i], self.error[i])
+    }
+
+    fn build(pairs: impl Iterator<Item = (f64, f64)>) -> Bound {
+        let (value, error) = pairs.unzip();
+        Bound { value, error }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.value.iter().copied().zip(self.error.iter().copied())
+    }
+
+    pub fn add(&self, other: &Bound) -> Bound {
+        Bound::build(self.pairs().zip(other.pairs()).map(|((a, ea), (b, eb))| {
+            let error = ea + eb;
+            (a + b, error + U * ((a + b).abs() + error))
+        }))
+    }
+
+    pub fn mul(&self, other: &Bound) -> Bound {
+        Bound::build(self.pairs().zip(other.pairs()).map(|((a, ea), (b, eb))| {
+            let error = a.abs() * eb + b.abs() * ea + ea * eb;
+            (a * b, error + U * ((a * b).abs() + error) + TINY)
+        }))
+    }
+
+    pub fn scale(&self, factor: Bound) -> Bound {
+        let n = self.value.len();
+        self.mul(&Bound { value: vec![factor.value[0]; n], error: vec![factor.error[0]; n] })
+    }
+
+    /// `x * sigmoid(t(x))`. The slope of both activations is at most 1.13 in size; exp is good to 4 roundings plus the
+    /// relative error of its argument (6 roundings), and is cut off where it leaves the normal numbers.
+    pub fn activate(&self, activation: Activation) -> Bound {
+        Bound::build(self.pairs().map(|(x, e)| {
+            let t = match activation {
+                Activation::Silu => x,
+                Activation::GeluTanh => (8.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3)),
+            };
+            let sigmoid = 1.0 / (1.0 + (-t).exp());
+            let of_exp = (1.0 - sigmoid) * (4.0 + 6.0 * t.abs().min(100.0)) * U;
+            let y = x * sigmoid;
+            (y, 1.13 * e + y.abs() * (of_exp + 4.0 * U) + x.abs() * 2.0 * TINY + TINY)
+        }))
+    }
+}
+
+/// A dequantized matrix with the sizes of the terms its kernels add.
+pub struct Weights {
+    pub cols: usize,
+    /// `[rows, cols]`.
+    pub value: Vec<f64>,
+    /// `|scale * q| + |offset|` of every value, at least its size.
+    pub terms: Vec<f64>,
+    /// Whether kernels may quantize the activations it meets.
+    pub quantized: bool,
+}
+
+impl Weights {
+    pub fn new(format: Format, cols: usize, bytes: &[u8]) -> Weights {
+        let n = bytes.len() / format.block_bytes() * format.block_len();
+        let mut values = vec![0.0; n];
+        formats::dequantize(format, bytes, &mut values);
+        let value: Vec<f64> = values.into_iter().map(f64::from).collect();
+        let Some(blocks) = formats::ops(format).blocks else {
+            let terms = value.iter().map(|w| w.abs()).collect();
+            return Weights { cols, value, terms, quantized: false };
+        };
+        let (len, mut terms) = (format.block_len(), Vec::with_capacity(n));
+        for block in bytes.chunks_exact(format.block_bytes()) {
+            let (mut q, subs) = (vec![0; len], len / blocks.sub);
+            let (mut scale, mut offset) = (vec![0.0f32; subs], vec![0.0f32; subs]);
+            (blocks.unpack)(block, &mut q, &mut scale, &mut offset);
+            terms.extend((0..len).map(|i| {
+                let s = i / blocks.sub;
+                f64::from(scale[s]).abs() * f64::from(q[i]).abs() + f64::from(offset[s]).abs()
+            }));
+        }
+        Weights { cols, value, terms, quantized: true }
+    }
+
+    /// `out[r] = sum_c w[r, c] * x[c]`. `rounds`: whether the kernel may round activations where weights are quantized.
+    pub fn matmul(&self, x: &Bound, rounds: bool) -> Bound {
+        let mut input = x.error.clone();
+        let mut size: Vec<f64> = x.pairs().map(|(x, e)| x.abs() + e).collect();
+        if rounds && self.quantized {
+            for start in (0..self.cols).step_by(GROUP) {
+                let group = start..(start + GROUP).min(self.cols);
+                let largest = size[group.clone()].iter().copied().fold(0.0, f64::max);
+                let half = if on_grid(&x.value[group.clone()], &x.error[group.clone()], largest) {
+                    0.0
+                } else if largest < FAINT {
+                    largest
+                } else {
+                    // Half a step, and a little more because its place is computed in f32: three roundings of a
+                    // number of up to STEPS steps.
+                    largest / STEPS * (0.5 + STEPS * 3.0 * U)
+                };
+                for c in group {
+                    input[c] += half;
+                    size[c] += half;
+                }
+            }
+        }
+        let n = self.cols as f64;
+        Bound::build(self.value.chunks_exact(self.cols).zip(self.terms.chunks_exact(self.cols)).map(
+            |(w, terms)| {
+                let (mut sum, mut error) = (0.0, 0.0);
+                for c in 0..self.cols {
+                    sum += w[c] * x.value[c];
+                    error += terms[c] * (input[c] + (n + 8.0) * U * size[c] + TINY);
+                }
+                (sum, error + TINY)
+            },
+        ))
+    }
+}
+
+/// Whether rounding a group loses nothing: all values known, and whole multiples of a step that is a power of two.
+fn on_grid(x: &[f64], error: &[f64], largest: f64) -> bool {
+    let step = largest / STEPS;
+    step >= FAINT
+        && step.log2().fract() == 0.0
+        && error.iter().all(|&e| e == 0.0)
+        && x.iter().all(|x| (x / step).fract() == 0.0)
+}
+
+/// Compares and returns the largest share of the tolerance that was used.
+pub fn compare(what: &str, got: &[f32], want: &[f32], error: impl Fn(usize) -> f64) -> f64 {
+    assert_eq!(got.len(), want.len(), "{what}: number of values");
+    let mut worst = 0.0f64;
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        assert!(want.is_finite(), "{what}: value {i} of the oracle is {want}: the case is no test");
+        // The oracle's logits were rounded to f32 as well.
+        let tolerance = error(i) + U * f64::from(want).abs();
+        let distance = (f64::from(got) - f64::from(want)).abs();
+        assert!(
+            distance <= tolerance,
+            "{what}: value {i} is {got:e}, not {want:e}: off by {distance:.2e}, allowed {tolerance:.2e}"
+        );
+        if distance > 0.0 {
+            worst = worst.max(distance / tolerance);
+        }
+    }
+    worst
+}
+
+/// Compares with rows of bounds, each at the front of a row of `vocab` values with zeros behind. The oracle has to agree with the
+/// bounds' own values too, up to the rounding of f64: they were derived without it.
+pub fn within(what: &str, got: &[f32], want: &[f32], bounds: &[Bound], vocab: usize) -> f64 {
+    let place = |values: fn(&Bound) -> &[f64], i: usize| {
+        values(&bounds[i / vocab]).get(i % vocab).copied().unwrap_or(0.0)
+    };
+    let error = |i: usize| place(|bound| &bound.error, i);
+    let values: Vec<f32> = (0..want.len()).map(|i| place(|bound| &bound.value, i) as f32).collect();
+    // Two roundings to f32; f64 rounds 2^-29 as coarsely as the f32 the bound counts.
+    compare(&format!("{what}: the oracle"), want, &values, |i| {
+        1e-7 * error(i) + 2.0 * U * f64::from(values[i]).abs()
+    });
+    compare(what, got, want, error)
+}

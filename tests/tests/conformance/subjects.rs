@@ -1,0 +1,141 @@
+//! What is tested: every row of the kernel registry that this machine can run.
+
+use cchaha_kernels::{Cpu, CpuOptions, Isa, Kernel, Oracle, registry};
+use cchaha_plan::{Backend, Format};
+
+/// A back end that prefers one row of the registry.
+pub struct Subject {
+    pub name: String,
+    pub backend: Box<dyn Backend>,
+    /// Formats to give it.
+    pub formats: &'static [Format],
+    /// Whether it may round the activations of products with quantized weights.
+    pub rounds: bool,
+    /// Whether its KV cache holds half floats.
+    pub half_kv: bool,
+}
+
+/// Ops these tests exercise; the products inside the last two are rows of MatMul.
+const TESTED: [&str; 15] = [
+    "Activate",
+    "Add",
+    "Attend",
+    "Embed",
+    "KvStore",
+    "MatMul",
+    "Norm",
+    "Rope",
+    "Scale",
+    "SelectPages",
+    "Softcap",
+    "TakeRows",
+    "TopK",
+    "GatedMatMul",
+    "Experts",
+];
+
+pub fn oracle() -> Oracle {
+    Oracle { threads: 1 }
+}
+
+fn options(kernel: &'static Kernel, exact: bool) -> CpuOptions<'static> {
+    CpuOptions { threads: Some(2), exact, isa: Some(kernel.isa), kernel: Some(kernel.name) }
+}
+
+/// Every row for an op, with the cache in half floats and, where the op sees it, in f32.
+pub fn subjects(op: &str) -> Vec<Subject> {
+    assert!(TESTED.contains(&op), "{op} is missing in the list of tested ops");
+    let row_op = if matches!(op, "GatedMatMul" | "Experts") { "MatMul" } else { op };
+    let sees_cache = matches!(op, "Attend" | "KvStore" | "SelectPages");
+    let mut subjects = Vec::new();
+    for kernel in registry().iter().filter(|kernel| kernel.op == row_op && kernel.isa.available()) {
+        for exact in [false, true] {
+            if exact && !(sees_cache && kernel.exact) {
+                continue;
+            }
+            subjects.push(Subject {
+                name: format!("{}{}", kernel.name, if exact { " (exact)" } else { "" }),
+                backend: Box::new(Cpu::new(options(kernel, exact)).expect("the row is available")),
+                formats: kernel.formats,
+                rounds: !kernel.exact,
+                half_kv: !exact,
+            });
+        }
+    }
+    assert!(!subjects.is_empty(), "no row computes {op}");
+    subjects
+}
+
+/// A whole back end, as it picks its rows by itself, for a number of threads.
+pub struct Whole {
+    pub name: String,
+    pub make: Box<dyn Fn(usize) -> Box<dyn Backend>>,
+}
+
+/// The CPU with every instruction set, exact and not.
+pub fn whole_backends() -> Vec<Whole> {
+    let mut rows = Vec::new();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for exact in [false, true] {
+            let options =
+                move |threads| CpuOptions { threads: Some(threads), exact, isa: Some(isa), kernel: None };
+            rows.push(Whole {
+                name: format!("cpu {isa}{}", if exact { " exact" } else { "" }),
+                make: Box::new(move |threads| Box::new(Cpu::new(options(threads)).expect("available"))),
+            });
+        }
+    }
+    rows
+}
+
+/// The largest share of the tolerance each row used; printed at the end (`--nocapture` shows it).
+pub struct Ratios {
+    op: &'static str,
+    worst: Vec<(String, f64)>,
+}
+
+impl Ratios {
+    pub fn new(op: &'static str) -> Ratios {
+        Ratios { op, worst: Vec::new() }
+    }
+
+    pub fn note(&mut self, subject: &Subject, ratio: f64) {
+        match self.worst.iter_mut().find(|(name, _)| *name == subject.name) {
+            Some((_, worst)) => *worst = worst.max(ratio),
+            None => self.worst.push((subject.name.clone(), ratio)),
+        }
+    }
+}
+
+impl Drop for Ratios {
+    fn drop(&mut self) {
+        for (name, worst) in &self.worst {
+            println!("{:12} {name:32} error / tolerance <= {worst:.3}", self.op);
+        }
+    }
+}
+
+#[test]
+fn every_row_of_the_registry_is_tested() {
+    for kernel in registry() {
+        assert!(
+            TESTED.contains(&kernel.op),
+            "{} computes {}, which no test exercises",
+            kernel.name,
+            kernel.op
+        );
+        if !kernel.isa.available() {
+            println!("{}: this machine has no {}", kernel.name, kernel.isa);
+            continue;
+        }
+        // The preference is heard: for its formats the back end picks the row.
+        let cpu = Cpu::new(options(kernel, false)).unwrap();
+        let formats: Vec<Option<Format>> = match kernel.formats {
+            [] => vec![None],
+            formats => formats.iter().copied().map(Some).collect(),
+        };
+        for format in formats {
+            assert_eq!(cpu.kernel(kernel.op, format).map(|row| row.name), Some(kernel.name));
+        }
+    }
+}

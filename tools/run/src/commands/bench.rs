@@ -1,0 +1,390 @@
+//! `bench`: prompt and generation rates, in `llama-bench`'s terms and formats.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cchaha::kernels::{Cpu, CpuOptions};
+use cchaha::{Model, Session, SessionOptions};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::args::{BackendArgs, ModelArgs, positive, whole};
+use crate::exit::{Failure, Result};
+use crate::interrupt::Stoppable;
+use crate::output::{Out, bytes, count};
+
+const EXAMPLES: &str = "\
+Examples:
+  cchaha-run bench -m model.gguf
+  cchaha-run bench -m model.gguf -p 512,2048 -n 128 -d 0,4096 -t 1,2 -r 5
+  cchaha-run bench -m model.gguf -o json > result.json
+
+Rows are named as llama-bench names them: pp512 reads a prompt of 512 tokens, tg64 writes 64 tokens one by one,
+`@ d4096` does so behind 4096 other tokens. One run to warm up is not counted. 0 leaves a test out.";
+
+/// Measure prompt and generation speed
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Lengths of prompts to read, comma-separated
+    #[arg(short = 'p', long, value_name = "N", value_parser = whole::<usize>, value_delimiter = ',', default_value = "512")]
+    n_prompt: Vec<usize>,
+
+    /// Numbers of tokens to write, comma-separated
+    #[arg(short, long, value_name = "N", value_parser = whole::<usize>, value_delimiter = ',', default_value = "64")]
+    n_gen: Vec<usize>,
+
+    /// Numbers of tokens that come before, comma-separated
+    #[arg(short = 'd', long, value_name = "N", value_parser = whole::<usize>, value_delimiter = ',', default_value = "0")]
+    n_depth: Vec<usize>,
+
+    /// Times to repeat each test
+    #[arg(short, long, value_name = "N", value_parser = positive, default_value_t = 3)]
+    repetitions: usize,
+
+    /// Numbers of worker threads, comma-separated [default: one per physical core]
+    #[arg(short, long, value_name = "N", value_parser = positive, value_delimiter = ',')]
+    threads: Vec<usize>,
+
+    /// How to print the results
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Format,
+
+    #[command(flatten)]
+    backend: BackendArgs,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A Markdown table
+    #[default]
+    Md,
+    /// Comma-separated values
+    Csv,
+    /// A JSON array of objects
+    Json,
+}
+
+/// One test. Field names and their order are llama-bench's; those that have no meaning here are left out.
+#[derive(Debug, Serialize)]
+struct Row {
+    build_commit: &'static str,
+    build_number: u32,
+    cpu_info: String,
+    gpu_info: &'static str,
+    backends: String,
+    model_filename: String,
+    model_type: String,
+    model_size: u64,
+    model_n_params: u64,
+    n_batch: usize,
+    n_ubatch: usize,
+    n_threads: usize,
+    type_k: &'static str,
+    type_v: &'static str,
+    n_gpu_layers: u32,
+    n_prompt: usize,
+    n_gen: usize,
+    n_depth: usize,
+    test_time: String,
+    avg_ns: u64,
+    stddev_ns: u64,
+    avg_ts: f64,
+    stddev_ts: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    samples_ns: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    samples_ts: Vec<f64>,
+}
+
+impl Row {
+    /// `pp512 @ d4096`.
+    fn name(&self) -> String {
+        let depth = if self.n_depth > 0 { format!(" @ d{}", self.n_depth) } else { String::new() };
+        match (self.n_prompt, self.n_gen) {
+            (n, 0) => format!("pp{n}{depth}"),
+            (0, n) => format!("tg{n}{depth}"),
+            (p, n) => format!("pp{p}+tg{n}{depth}"),
+        }
+    }
+}
+
+/// Prints rows as they come.
+struct Printer {
+    format: Format,
+    out: Out,
+    rows: usize,
+}
+
+impl Printer {
+    const COLUMNS: [(&'static str, usize, bool); 7] = [
+        ("model", 30, false),
+        ("size", 10, true),
+        ("params", 10, true),
+        ("backend", 10, false),
+        ("threads", 7, true),
+        ("test", 15, true),
+        ("t/s", 20, true),
+    ];
+
+    fn markdown(&mut self, cells: [String; 7]) -> Result {
+        let cells = cells.iter().zip(Self::COLUMNS).map(|(cell, (_, width, right))| {
+            if right { format!(" {cell:>width$} |") } else { format!(" {cell:<width$} |") }
+        });
+        self.out.line(format_args!("|{}", cells.collect::<String>()))
+    }
+
+    fn row(&mut self, mut row: Row) -> Result {
+        let first = self.rows == 0;
+        self.rows += 1;
+        match self.format {
+            Format::Md => {
+                if first {
+                    self.markdown(Self::COLUMNS.map(|(name, ..)| name.to_owned()))?;
+                    let rules = Self::COLUMNS.map(|(_, width, right)| {
+                        if right {
+                            format!(" {}: |", "-".repeat(width - 1))
+                        } else {
+                            format!(" {} |", "-".repeat(width))
+                        }
+                    });
+                    self.out.line(format_args!("|{}", rules.concat()))?;
+                }
+                self.markdown([
+                    row.model_type.clone(),
+                    bytes(row.model_size),
+                    count(row.model_n_params as f64),
+                    row.backends.clone(),
+                    row.n_threads.to_string(),
+                    row.name(),
+                    format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts),
+                ])?;
+            }
+            Format::Csv => {
+                row.samples_ns.clear();
+                row.samples_ts.clear();
+                let fields = serde_json::to_value(&row).map_err(Failure::other)?;
+                let fields = fields.as_object().into_iter().flatten();
+                let (names, values): (Vec<_>, Vec<_>) = fields
+                    .map(|(name, value)| {
+                        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                        (name.clone(), format!("\"{}\"", text.replace('"', "\"\"")))
+                    })
+                    .unzip();
+                if first {
+                    self.out.line(names.join(","))?;
+                }
+                self.out.line(values.join(","))?;
+            }
+            Format::Json => {
+                self.out.text(if first { "[\n" } else { ",\n" })?;
+                let text = serde_json::to_string_pretty(&row).map_err(Failure::other)?;
+                self.out.text(&format!("  {}", text.replace('\n', "\n  ")))?;
+            }
+        }
+        self.out.flush()
+    }
+
+    fn end(mut self) -> Result {
+        if self.format == Format::Json {
+            self.out.line("\n]")?;
+        }
+        self.out.flush()
+    }
+}
+
+/// One thing to time: behind `depth` tokens, read `prompt` ones at once or write `gen` ones one by one.
+#[derive(Clone, Copy)]
+struct Test {
+    depth: usize,
+    prompt: usize,
+    gen_: usize,
+}
+
+impl Test {
+    fn tokens(&self) -> usize {
+        self.prompt + self.gen_
+    }
+
+    /// Time of the part that counts.
+    fn run(&self, session: &mut Session, tokens: &[u32], stop: &Stoppable) -> Result<Duration> {
+        let mut go_on = |_| stop.flow();
+        session.truncate(0);
+        let (before, rest) = tokens.split_at(self.depth);
+        session.feed(before, &mut go_on)?;
+        let start = Instant::now();
+        session.feed(&rest[..self.prompt], &mut go_on)?;
+        for token in &rest[self.prompt..self.tokens()] {
+            session.feed(&[*token], &mut go_on)?;
+        }
+        Ok(start.elapsed())
+    }
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Result {
+        let mut tests = Vec::new();
+        for &depth in &self.n_depth {
+            tests.extend(self.n_prompt.iter().map(|&prompt| Test { depth, prompt, gen_: 0 }));
+            tests.extend(self.n_gen.iter().map(|&gen_| Test { depth, prompt: 0, gen_ }));
+        }
+        tests.retain(|test| test.tokens() > 0);
+        let Some(context) = tests.iter().map(|test| test.depth + test.tokens()).max() else {
+            return Err(Failure::usage("nothing to measure: give -p or -n a number above 0"));
+        };
+        let model = Arc::new(self.model.open()?);
+        let tokens = tokens(&model, context);
+        let stop = Stoppable::begin();
+        let mut printer = Printer { format: self.output, out: Out::new(), rows: 0 };
+        let threads = if self.threads.is_empty() { vec![default_threads()?] } else { self.threads.clone() };
+        for threads in threads {
+            let options = SessionOptions {
+                threads: Some(threads),
+                ctx: Some(context),
+                response: None,
+                ..self.backend.options()
+            };
+            let mut session = Session::new(&model, &options)?;
+            for test in &tests {
+                // The first run pages the weights in and wakes the threads.
+                let mut times = Vec::new();
+                for _ in 0..=self.repetitions {
+                    times.push(test.run(&mut session, &tokens, &stop)?);
+                }
+                printer.row(self.row(&session, test, threads, &times[1..]))?;
+            }
+        }
+        printer.end()
+    }
+
+    fn row(&self, session: &Session, test: &Test, threads: usize, times: &[Duration]) -> Row {
+        let model = session.model();
+        let nanoseconds: Vec<f64> = times.iter().map(|time| time.as_nanos() as f64).collect();
+        let rates: Vec<f64> = nanoseconds.iter().map(|ns| test.tokens() as f64 * 1e9 / ns).collect();
+        let (avg_ns, stddev_ns) = mean_and_deviation(&nanoseconds);
+        let (avg_ts, stddev_ts) = mean_and_deviation(&rates);
+        let tensors = model.gguf().tensors();
+        let n_params: u64 = tensors.iter().map(|tensor| tensor.dims.n_values() as u64).sum();
+        Row {
+            build_commit: option_env!("CCHAHA_BUILD_COMMIT").unwrap_or("unknown"),
+            build_number: 0,
+            cpu_info: cpu_info(),
+            gpu_info: "",
+            backends: session.backend_name().split(' ').next().unwrap_or_default().to_uppercase(),
+            model_filename: model.gguf().name().to_owned(),
+            model_type: model_type(model, n_params),
+            model_size: tensors.iter().map(|tensor| tensor.data.len() as u64).sum(),
+            model_n_params: n_params,
+            n_batch: self.backend.batch_size,
+            n_ubatch: self.backend.batch_size,
+            n_threads: threads,
+            type_k: "f16",
+            type_v: "f16",
+            n_gpu_layers: 0,
+            n_prompt: test.prompt,
+            n_gen: test.gen_,
+            n_depth: test.depth,
+            test_time: now(),
+            avg_ns: avg_ns as u64,
+            stddev_ns: stddev_ns as u64,
+            avg_ts,
+            stddev_ts,
+            samples_ns: nanoseconds.iter().map(|&ns| ns as u64).collect(),
+            samples_ts: rates,
+        }
+    }
+}
+
+/// `n` tokens, the same ones every time: BOS where there is one, then anything.
+fn tokens(model: &Model, n: usize) -> Vec<u32> {
+    let vocab = model.plan().vocab as u64;
+    let mut state = 1u64;
+    let mut tokens: Vec<u32> = (0..n)
+        .map(|_| {
+            // Knuth's MMIX constants; the high bits are the random ones.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 33) % vocab) as u32
+        })
+        .collect();
+    if let (Some(first), Some(bos)) = (tokens.first_mut(), model.tokenizer().bos()) {
+        *first = bos;
+    }
+    tokens
+}
+
+/// Architecture, size and the format most of the weights have: `qwen2 494.03 M Q4_K`.
+fn model_type(model: &Model, n_params: u64) -> String {
+    let mut bytes = HashMap::new();
+    for tensor in model.gguf().tensors() {
+        *bytes.entry(tensor.format).or_insert(0) += tensor.data.len();
+    }
+    let most = bytes.into_iter().max_by_key(|&(format, bytes)| (bytes, format));
+    let format = most.map_or("", |(format, _)| format.name());
+    format!("{} {} {format}", model.plan().architecture, count(n_params as f64))
+}
+
+/// As many as the CPU back end takes by itself.
+fn default_threads() -> Result<usize> {
+    let cpu = Cpu::new(CpuOptions::default()).map_err(cchaha::Error::from)?;
+    Ok(cpu.threads())
+}
+
+/// Mean and sample standard deviation; 0 for one sample.
+fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
+    let n = samples.len() as f64;
+    let mean = samples.iter().sum::<f64>() / n;
+    let squares: f64 = samples.iter().map(|x| (x - mean).powi(2)).sum();
+    (mean, if samples.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
+}
+
+/// What the operating system calls the processor; empty where it does not say.
+fn cpu_info() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or(String::new(), |(_, name)| name.trim().to_owned())
+}
+
+/// Now in UTC, as `2026-11-22T17:26:31Z`.
+fn now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    utc(seconds)
+}
+
+/// Seconds since 1970 as a date: the civil calendar repeats every 400 years of 146097 days; years start in March here,
+/// so that the leap day is a year's last.
+fn utc(seconds: u64) -> String {
+    let (day, second) = (seconds / 86400 + 719_468, seconds % 86400);
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", era * 400 + year + next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_795_368_391), "2026-11-22T17:26:31Z");
+        assert_eq!(utc(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        assert_eq!(mean_and_deviation(&[3.0]), (3.0, 0.0));
+        assert_eq!(mean_and_deviation(&[2.0, 4.0, 6.0]), (4.0, 2.0));
+    }
+}

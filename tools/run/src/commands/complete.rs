@@ -1,0 +1,84 @@
+//! `complete`: continue a text.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cchaha::GenerateRequest;
+use cchaha::text::Special;
+use clap::{Args, ValueHint};
+
+use crate::answer::Answer;
+use crate::args::{DeviceArgs, ModelArgs, positive, whole};
+use crate::exit::Result;
+use crate::input;
+use crate::output::Out;
+use crate::sampling::SamplingArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  cchaha-run complete -m model.gguf -p 'def fibonacci(n):' -n 64
+  cchaha-run complete -m model.gguf --file main.py --temp 0 --stop $'\\n\\n'
+  git diff | cchaha-run complete -m model.gguf --json | jq -r .text
+
+Only the continuation goes to stdout, as it is made; with --json one object at the end:
+  {\"text\", \"tokens\", \"finish_reason\", \"prompt_tokens\", \"completion_tokens\", \"seed\", \"timings\", \"logprobs\"}
+finish_reason is stop, length (-n), context (no room left) or interrupted (Ctrl-C).";
+
+/// Continue a text
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Complete {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// The text to continue
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
+    prompt: Option<String>,
+
+    /// A file that holds the text to continue; - is stdin, as is no text at all
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    file: Option<PathBuf>,
+
+    /// Most tokens to write
+    #[arg(short, long, visible_alias = "predict", value_name = "N", value_parser = positive, default_value_t = 256)]
+    n_predict: usize,
+
+    /// Read what looks like a special token, such as <|im_start|>, as that token, and show such tokens
+    #[arg(long)]
+    special: bool,
+
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+
+    /// Also the log-probability of every token and of the K likeliest ones in its place
+    #[arg(long, value_name = "K", value_parser = whole::<usize>, requires = "json")]
+    logprobs: Option<usize>,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Complete {
+    pub(crate) fn run(self) -> Result {
+        let model = Arc::new(self.model.open()?);
+        let text = input::text(self.prompt, self.file.as_deref(), "prompt")?;
+        let special = if self.special { Special::Parse } else { Special::Plain };
+        let prompt = model.tokenizer().encode_prompt(&text, special);
+        let request = GenerateRequest {
+            max_tokens: self.n_predict,
+            special: self.special,
+            logprobs: self.logprobs.is_some(),
+            top: self.logprobs.unwrap_or(0),
+            ..self.sampling.request()
+        };
+        let mut session = self.device.session(&model)?;
+        let mut out = Out::new();
+        let answer = Answer::stream(&mut session, &prompt, &request, self.json, &mut out)?;
+        answer.report();
+        answer.check()
+    }
+}

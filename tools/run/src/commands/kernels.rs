@@ -1,0 +1,106 @@
+//! `kernels`: the table of CPU kernels, and which rows this machine picks.
+
+use cchaha::kernels::{Cpu, CpuOptions, Isa, Kernel, registry};
+use cchaha::plan::{FORMATS, Format};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::exit::{Failure, Result};
+use crate::output::{Align, Out, Table};
+
+const EXAMPLES: &str = "\
+Examples:
+  cchaha-run kernels
+  cchaha-run kernels --isa generic
+  cchaha-run kernels --exact --json
+
+The first row that fits an op, a weight format and the machine is used; MatMul rows also serve GatedMatMul and
+Experts. --isa and --kernel of the other subcommands take the names shown here.";
+
+/// Show the table of CPU kernels and which rows this machine picks
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Kernels {
+    /// As picked with at most this instruction set
+    #[arg(long, value_name = "ISA")]
+    isa: Option<String>,
+
+    /// As picked for f32 activations
+    #[arg(long)]
+    exact: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Kernels {
+    pub(crate) fn run(self) -> Result {
+        let isa = self.isa.as_deref().map(isa).transpose()?;
+        let cpu = Cpu::new(CpuOptions { isa, exact: self.exact, ..CpuOptions::default() })
+            .map_err(cchaha::Error::from)?;
+        let mut out = Out::new();
+        if self.json {
+            let kernels: Vec<Value> = registry().iter().map(|kernel| {
+                let formats: Vec<_> = kernel.formats.iter().map(|format| format.name()).collect();
+                let used: Vec<_> = used_for(&cpu, kernel).iter().flatten().map(|format| format.name()).collect();
+                json!({ "name": kernel.name, "op": kernel.op, "isa": kernel.isa.name(), "exact": kernel.exact,
+                        "formats": formats, "used": !used_for(&cpu, kernel).is_empty(), "used_for": used })
+            }).collect();
+            out.json(&json!({ "isa": cpu.isa().name(), "threads": cpu.threads(), "kernels": kernels }))?;
+            return out.flush();
+        }
+        out.line(format_args!("this machine: {}, {} threads\n", cpu.isa(), cpu.threads()))?;
+        let mut table = Table::new(&[
+            ("kernel", Align::Left),
+            ("op", Align::Left),
+            ("needs", Align::Left),
+            ("activations", Align::Left),
+            ("weights", Align::Left),
+            ("used here for", Align::Left),
+        ]);
+        for kernel in registry() {
+            table.row([
+                kernel.name.to_owned(),
+                kernel.op.to_owned(),
+                kernel.isa.to_string(),
+                if kernel.exact { "f32" } else { "rounded" }.to_owned(),
+                names(kernel.formats),
+                match used_for(&cpu, kernel).as_slice() {
+                    [] => "-".to_owned(),
+                    [None] => "all".to_owned(),
+                    formats => names(&formats.iter().copied().flatten().collect::<Vec<_>>()),
+                },
+            ]);
+        }
+        table.print(&mut out)?;
+        out.flush()
+    }
+}
+
+fn isa(name: &str) -> Result<Isa> {
+    Isa::from_name(name).ok_or_else(|| {
+        let names = Isa::ALL.map(Isa::name).join(", ");
+        Failure::usage(format!("no instruction set is called {name:?}; choose one of {names}"))
+    })
+}
+
+/// The formats for which `cpu` picks this row; one `None` where it is picked and has no formats.
+fn used_for(cpu: &Cpu, kernel: &Kernel) -> Vec<Option<Format>> {
+    let formats = match kernel.formats {
+        [] => vec![None],
+        formats => formats.iter().copied().map(Some).collect(),
+    };
+    let picks = |format: &Option<Format>| {
+        cpu.kernel(kernel.op, *format).is_some_and(|picked| picked.name == kernel.name)
+    };
+    formats.into_iter().filter(picks).collect()
+}
+
+fn names(formats: &[Format]) -> String {
+    match formats {
+        [] => String::new(),
+        all if all.len() == FORMATS.len() => "all".to_owned(),
+        some => some.iter().map(|format| format.name()).collect::<Vec<_>>().join(" "),
+    }
+}

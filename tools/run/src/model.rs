@@ -1,0 +1,53 @@
+//! From flags to a model.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cchaha::{Model, Session};
+
+use crate::args::{DeviceArgs, ModelArgs};
+use crate::exit::{Failure, Result};
+use crate::output::bytes;
+
+const NO_MODEL: &str = "no model given: name a GGUF file with -m FILE";
+
+const GET_ONE: &str = "\
+Any GGUF file of a supported architecture will do. To get a small code model (491 MB):
+
+  curl -L -O https://huggingface.co/Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF/resolve/main/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf
+
+Larger ones answer better: put 1.5B, 3B or 7B in place of 0.5B (twice, the second time in lower case). Then:
+
+  cchaha-run complete -m qwen2.5-coder-0.5b-instruct-q4_k_m.gguf -p 'def fibonacci(n):'
+
+Set CCHAHA_ARG_MODEL to a file to use it whenever -m is not given.";
+
+impl ModelArgs {
+    /// The file, or how to get one.
+    pub(crate) fn path(&self) -> Result<PathBuf> {
+        self.model.clone().ok_or_else(|| Failure::usage(NO_MODEL).hint(GET_ONE))
+    }
+
+    /// Opens and checks it.
+    pub(crate) fn open(&self) -> Result<Model> {
+        Ok(Model::open(&self.path()?)?)
+    }
+}
+
+impl DeviceArgs {
+    /// Gets ready to run it.
+    pub(crate) fn session(&self, model: &Arc<Model>) -> Result<Session> {
+        let session = Session::new(model, &self.options())?;
+        let footprint = session.footprint();
+        tracing::info!(
+            "{} on {}: weights {}, KV cache of {} tokens {}, buffers {}",
+            model.name(),
+            session.backend_name(),
+            bytes(model.plan().weight_bytes()),
+            session.context(),
+            bytes(footprint.kv_bytes),
+            bytes(footprint.buffer_bytes)
+        );
+        Ok(session)
+    }
+}

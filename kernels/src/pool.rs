@@ -81,7 +81,13 @@ impl<'a, T> Grid<'a, T> {
     ///
     /// # Panics
     /// Where `data` is shorter or a tile has no size.
-    pub(crate) fn new(data: &'a mut [T], rows: usize, cols: usize, tile_rows: usize, tile_cols: usize) -> Self {
+    pub(crate) fn new(
+        data: &'a mut [T],
+        rows: usize,
+        cols: usize,
+        tile_rows: usize,
+        tile_cols: usize,
+    ) -> Self {
         assert!(rows.checked_mul(cols).is_some_and(|n| n <= data.len()), "grid larger than its data");
         assert!(tile_rows > 0 && tile_cols > 0, "tiles have a size");
         Grid { data: data.as_mut_ptr(), rows, cols, tile_rows, tile_cols, owner: PhantomData }

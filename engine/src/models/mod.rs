@@ -1,4 +1,4 @@
-//! Architectures: one file each, metadata to plan, and one row in [`ARCHITECTURES`].
+//! Architectures: one file each, metadata to plan, and one row in `ARCHITECTURES`.
 
 mod builder;
 mod gemma3;

@@ -114,8 +114,7 @@ impl Experts<'_> {
             if let Some(quantize) = matrix.quantizer(self.down) {
                 matrix.quantize(quantize, &buffers.hidden, n, rows, quantized);
             }
-            let down =
-                Operands { weight: self.down, expert, tokens: n, x: &buffers.hidden, quantized };
+            let down = Operands { weight: self.down, expert, tokens: n, x: &buffers.hidden, quantized };
             matrix.multiply(down, None, Residual::None, &mut buffers.rows[..n * cols]);
             for (row, &(t, weight)) in buffers.rows.chunks_exact(cols).zip(&buffers.members) {
                 for (out, y) in out[t as usize * cols..][..cols].iter_mut().zip(row) {

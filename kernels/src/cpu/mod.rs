@@ -72,7 +72,10 @@ struct Choice {
 impl Choice {
     fn kernel(&self, op: &str, format: Option<Format>) -> Option<&'static Kernel> {
         let fits = |row: &&Kernel| {
-            row.accepts(op, format) && row.isa <= self.isa && row.isa.available() && (row.exact || !self.exact)
+            row.accepts(op, format)
+                && row.isa <= self.isa
+                && row.isa.available()
+                && (row.exact || !self.exact)
         };
         self.preferred.into_iter().chain(registry()).find(fits)
     }
@@ -136,12 +139,15 @@ impl Cpu {
 
 fn named(name: &str, isa: Isa, exact: bool) -> Result<&'static Kernel> {
     let row = registry().iter().find(|row| row.name == name);
-    let row = row.ok_or_else(|| Error::usage(format!("no kernel is called {name:?}; see `cchaha-run kernels`")))?;
+    let row =
+        row.ok_or_else(|| Error::usage(format!("no kernel is called {name:?}; see `cchaha-run kernels`")))?;
     if row.isa > isa || !row.isa.available() {
         return Err(Error::usage(format!("kernel {name} needs {}, this run has {isa}", row.isa)));
     }
     if exact && !row.exact {
-        return Err(Error::usage(format!("kernel {name} rounds activations, which exact arithmetic excludes")));
+        return Err(Error::usage(format!(
+            "kernel {name} rounds activations, which exact arithmetic excludes"
+        )));
     }
     Ok(row)
 }

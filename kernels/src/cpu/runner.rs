@@ -243,8 +243,7 @@ impl CpuRunner {
 
     /// Makes sure `quantized` holds `x` if this weight's kernel reads it.
     fn quantize(&mut self, weight: WeightId, x: BufferId, tokens: usize) {
-        let mut matrix =
-            Matrix { picked: &self.picked, pool: &self.pool, scratch: &mut self.scratch };
+        let mut matrix = Matrix { picked: &self.picked, pool: &self.pool, scratch: &mut self.scratch };
         if let Some(quantize) = matrix.quantizer(self.plan.weight(weight))
             && self.twin_of != Some(x)
         {
@@ -505,4 +504,3 @@ impl CpuRunner {
         self.put(out, buffer);
     }
 }
-

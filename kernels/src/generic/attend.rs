@@ -300,13 +300,7 @@ impl PageTile {
 
 /// Scores become weights; returns the factor on what was summed before, or `None` where the row sees nothing.
 #[inline(always)]
-fn soften<S: Simd>(
-    s: S,
-    mask: u16,
-    p: &mut [[f32; LANES]],
-    max: &mut f32,
-    sum: &mut f32,
-) -> Option<f32> {
+fn soften<S: Simd>(s: S, mask: u16, p: &mut [[f32; LANES]], max: &mut f32, sum: &mut f32) -> Option<f32> {
     if mask == 0 {
         return None;
     }

@@ -26,7 +26,13 @@ impl Input<'_> {
 
 /// `out = activation(x) [* up]`.
 #[inline(always)]
-pub(crate) fn activate<S: Simd>(s: S, kind: Activation, x: Input<'_>, up: Option<Input<'_>>, out: &mut [f32]) {
+pub(crate) fn activate<S: Simd>(
+    s: S,
+    kind: Activation,
+    x: Input<'_>,
+    up: Option<Input<'_>>,
+    out: &mut [f32],
+) {
     map(s, out, |at, old| {
         let y = activation(s, kind, x.at(s, at, old));
         match up {

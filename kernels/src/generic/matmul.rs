@@ -50,7 +50,13 @@ pub(crate) const fn panel_len(cols: usize) -> usize {
 }
 
 #[inline(always)]
-fn tokens<S: Simd, const R: usize>(s: S, p: &Product<'_>, panel: &[f32], first: usize, out: &mut Tile<'_, f32>) {
+fn tokens<S: Simd, const R: usize>(
+    s: S,
+    p: &Product<'_>,
+    panel: &[f32],
+    first: usize,
+    out: &mut Tile<'_, f32>,
+) {
     let mut t = 0;
     while t + TOKENS <= p.tokens {
         micro::<S, R, TOKENS>(s, p, panel, first, t, out);

@@ -5,7 +5,13 @@ use cchaha_plan::PAGE_CELLS;
 use super::attend::Attend;
 
 /// Chooses pages for one token: `bits` is `[n_kv_heads, words]`. `a` carries the mask without selection.
-pub(crate) fn select(a: &Attend<'_>, token: usize, pages: usize, found: &mut Vec<(f32, u32)>, bits: &mut [u64]) {
+pub(crate) fn select(
+    a: &Attend<'_>,
+    token: usize,
+    pages: usize,
+    found: &mut Vec<(f32, u32)>,
+    bits: &mut [u64],
+) {
     bits.fill(0);
     let (n_kv_heads, head_dim) = (a.cache.spec.n_kv_heads, a.cache.spec.head_dim);
     let Some(bounds) = &a.cache.bounds else { return };

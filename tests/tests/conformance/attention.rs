@@ -157,6 +157,17 @@ fn scenes(vocab: usize, random: &mut Random) -> Vec<(&'static str, Scene)> {
         holes.forget.push((70, cell));
     }
     scenes.push(("holes", holes));
+    // Cells that are emptied and written again, with other keys at the same places, before more tokens come.
+    let mut again = Scene::line(60, vocab);
+    again.pages += 1;
+    again.sequences[0].push(4);
+    for pos in (3..12).chain(20..24).chain(60..70) {
+        if pos < 60 {
+            again.forget.push((60, pos as u32));
+        }
+        again.push(0, pos, random.below(vocab) as u32);
+    }
+    scenes.push(("cells written again", again));
     // Pages a sequence owns but has not written yet.
     let mut ahead = Scene::line(21, vocab);
     ahead.pages += 3;
@@ -209,7 +220,7 @@ fn head_sizes_and_groups() {
     ] {
         for kind in [Kind::Grid, Kind::Ordinary] {
             let case = Case { kind, ..Case::plain(n_kv_heads, group, head_dim) };
-            let scene = 1 + random.below(7);
+            let scene = 1 + random.below(8);
             check("Attend", &mut ratios, &case, &mut random, Some(scene));
             check("KvStore", &mut ratios, &case, &mut random, Some(scene));
         }

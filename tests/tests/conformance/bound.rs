@@ -4,35 +4,35 @@ use cchaha_kernels::formats;
 use cchaha_plan::{Activation, Format};
 
 /// Half an ulp of f32, relative: one rounding.
-pub const U: f64 = 1.0 / (1 << 24) as f64;
+pub(crate) const U: f64 = 1.0 / (1 << 24) as f64;
 
 /// Below the least normal f32 precision is absolute.
-pub const TINY: f64 = f32::MIN_POSITIVE as f64;
+pub(crate) const TINY: f64 = f32::MIN_POSITIVE as f64;
 
 /// Values that kernels which round activations may round together, and the steps on either side of zero.
-pub const GROUP: usize = 256;
-pub const STEPS: f64 = 32767.0;
+pub(crate) const GROUP: usize = 256;
+pub(crate) const STEPS: f64 = 32767.0;
 
 /// Groups of smaller values may count as zero.
 const FAINT: f64 = 1e-30;
 
 /// Relative rounding of an f16.
-pub const U16: f64 = 1.0 / 2048.0;
+pub(crate) const U16: f64 = 1.0 / 2048.0;
 
 /// Values that are known exactly or up to an error.
 #[derive(Clone, Debug)]
-pub struct Bound {
-    pub value: Vec<f64>,
-    pub error: Vec<f64>,
+pub(crate) struct Bound {
+    pub(crate) value: Vec<f64>,
+    pub(crate) error: Vec<f64>,
 }
 
 impl Bound {
-    pub fn exact(values: &[f32]) -> Bound {
+    pub(crate) fn exact(values: &[f32]) -> Bound {
         Bound { value: values.iter().map(|&x| f64::from(x)).collect(), error: vec![0.0; values.len()] }
     }
 
     /// Value and error of one.
-    pub fn at(&self, i: usize) -> (f64, f64) {
+    pub(crate) fn at(&self, i: usize) -> (f64, f64) {
         (self.value[i], self.error[i])
     }
 
@@ -45,28 +45,28 @@ impl Bound {
         self.value.iter().copied().zip(self.error.iter().copied())
     }
 
-    pub fn add(&self, other: &Bound) -> Bound {
+    pub(crate) fn add(&self, other: &Bound) -> Bound {
         Bound::build(self.pairs().zip(other.pairs()).map(|((a, ea), (b, eb))| {
             let error = ea + eb;
             (a + b, error + U * ((a + b).abs() + error))
         }))
     }
 
-    pub fn mul(&self, other: &Bound) -> Bound {
+    pub(crate) fn mul(&self, other: &Bound) -> Bound {
         Bound::build(self.pairs().zip(other.pairs()).map(|((a, ea), (b, eb))| {
             let error = a.abs() * eb + b.abs() * ea + ea * eb;
             (a * b, error + U * ((a * b).abs() + error) + TINY)
         }))
     }
 
-    pub fn scale(&self, factor: Bound) -> Bound {
+    pub(crate) fn scale(&self, factor: Bound) -> Bound {
         let n = self.value.len();
         self.mul(&Bound { value: vec![factor.value[0]; n], error: vec![factor.error[0]; n] })
     }
 
     /// `x * sigmoid(t(x))`. The slope of both activations is at most 1.13 in size; exp is good to 4 roundings plus the
     /// relative error of its argument (6 roundings), and is cut off where it leaves the normal numbers.
-    pub fn activate(&self, activation: Activation) -> Bound {
+    pub(crate) fn activate(&self, activation: Activation) -> Bound {
         Bound::build(self.pairs().map(|(x, e)| {
             let t = match activation {
                 Activation::Silu => x,
@@ -81,18 +81,18 @@ impl Bound {
 }
 
 /// A dequantized matrix with the sizes of the terms its kernels add.
-pub struct Weights {
-    pub cols: usize,
+pub(crate) struct Weights {
+    pub(crate) cols: usize,
     /// `[rows, cols]`.
-    pub value: Vec<f64>,
+    pub(crate) value: Vec<f64>,
     /// `|scale * q| + |offset|` of every value, at least its size.
-    pub terms: Vec<f64>,
+    pub(crate) terms: Vec<f64>,
     /// Whether kernels may quantize the activations it meets.
-    pub quantized: bool,
+    pub(crate) quantized: bool,
 }
 
 impl Weights {
-    pub fn new(format: Format, cols: usize, bytes: &[u8]) -> Weights {
+    pub(crate) fn new(format: Format, cols: usize, bytes: &[u8]) -> Weights {
         let n = bytes.len() / format.block_bytes() * format.block_len();
         let mut values = vec![0.0; n];
         formats::dequantize(format, bytes, &mut values);
@@ -115,7 +115,7 @@ impl Weights {
     }
 
     /// `out[r] = sum_c w[r, c] * x[c]`. `rounds`: whether the kernel may round activations where weights are quantized.
-    pub fn matmul(&self, x: &Bound, rounds: bool) -> Bound {
+    pub(crate) fn matmul(&self, x: &Bound, rounds: bool) -> Bound {
         let mut input = x.error.clone();
         let mut size: Vec<f64> = x.pairs().map(|(x, e)| x.abs() + e).collect();
         if rounds && self.quantized {
@@ -161,7 +161,7 @@ fn on_grid(x: &[f64], error: &[f64], largest: f64) -> bool {
 }
 
 /// Compares and returns the largest share of the tolerance that was used.
-pub fn compare(what: &str, got: &[f32], want: &[f32], error: impl Fn(usize) -> f64) -> f64 {
+pub(crate) fn compare(what: &str, got: &[f32], want: &[f32], error: impl Fn(usize) -> f64) -> f64 {
     assert_eq!(got.len(), want.len(), "{what}: number of values");
     let mut worst = 0.0f64;
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
@@ -182,7 +182,7 @@ pub fn compare(what: &str, got: &[f32], want: &[f32], error: impl Fn(usize) -> f
 
 /// Compares with rows of bounds, each at the front of a row of `vocab` values with zeros behind. The oracle has to agree with the
 /// bounds' own values too, up to the rounding of f64: they were derived without it.
-pub fn within(what: &str, got: &[f32], want: &[f32], bounds: &[Bound], vocab: usize) -> f64 {
+pub(crate) fn within(what: &str, got: &[f32], want: &[f32], bounds: &[Bound], vocab: usize) -> f64 {
     let place = |values: fn(&Bound) -> &[f64], i: usize| {
         values(&bounds[i / vocab]).get(i % vocab).copied().unwrap_or(0.0)
     };

@@ -12,10 +12,10 @@ use cchaha_plan::{
 };
 
 /// A plan being built.
-pub struct Model(pub Plan);
+pub(crate) struct Model(pub(crate) Plan);
 
 impl Model {
-    pub fn new(vocab: usize) -> Model {
+    pub(crate) fn new(vocab: usize) -> Model {
         Model(Plan {
             architecture: "test".into(),
             steps: Vec::new(),
@@ -32,31 +32,31 @@ impl Model {
         })
     }
 
-    pub fn buffer(&mut self, width: usize, rows: Rows) -> BufferId {
+    pub(crate) fn buffer(&mut self, width: usize, rows: Rows) -> BufferId {
         self.0.buffers.push(BufferSpec { name: "b", width, rows });
         BufferId(self.0.buffers.len() as u32 - 1)
     }
 
-    pub fn tokens(&mut self, width: usize) -> BufferId {
+    pub(crate) fn tokens(&mut self, width: usize) -> BufferId {
         self.buffer(width, Rows::Tokens)
     }
 
-    pub fn weight(&mut self, format: Format, shape: Shape, bytes: Vec<u8>) -> WeightId {
+    pub(crate) fn weight(&mut self, format: Format, shape: Shape, bytes: Vec<u8>) -> WeightId {
         let name = format!("w{}", self.0.weights.len());
         self.0.weights.push(Weight { name, format, shape, bytes: Bytes::from(bytes) });
         WeightId(self.0.weights.len() as u32 - 1)
     }
 
-    pub fn floats(&mut self, shape: Shape, values: &[f32]) -> WeightId {
+    pub(crate) fn floats(&mut self, shape: Shape, values: &[f32]) -> WeightId {
         self.weight(Format::F32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
-    pub fn vector(&mut self, values: &[f32]) -> WeightId {
+    pub(crate) fn vector(&mut self, values: &[f32]) -> WeightId {
         self.floats(Shape::vector(values.len()), values)
     }
 
     /// A buffer whose row for token `id` is row `id % rows` of `values`.
-    pub fn input(&mut self, width: usize, values: &[f32]) -> BufferId {
+    pub(crate) fn input(&mut self, width: usize, values: &[f32]) -> BufferId {
         let vocab = self.0.vocab;
         let table: Vec<f32> = values.iter().copied().cycle().take(vocab * width).collect();
         let table = self.floats(Shape::matrix(vocab, width), &table);
@@ -65,27 +65,27 @@ impl Model {
         out
     }
 
-    pub fn slot(&mut self, n_kv_heads: usize, head_dim: usize) -> KvSlot {
+    pub(crate) fn slot(&mut self, n_kv_heads: usize, head_dim: usize) -> KvSlot {
         self.0.kv.push(KvSpec { n_kv_heads, head_dim });
         KvSlot(self.0.kv.len() as u32 - 1)
     }
 
-    pub fn mask(&mut self, mask: MaskRule) -> MaskId {
+    pub(crate) fn mask(&mut self, mask: MaskRule) -> MaskId {
         self.0.masks.push(mask);
         MaskId(self.0.masks.len() as u32 - 1)
     }
 
-    pub fn rope(&mut self, table: RopeTable) -> RopeId {
+    pub(crate) fn rope(&mut self, table: RopeTable) -> RopeId {
         self.0.ropes.push(table);
         RopeId(self.0.ropes.len() as u32 - 1)
     }
 
-    pub fn step(&mut self, op: Op) {
+    pub(crate) fn step(&mut self, op: Op) {
         self.0.steps.push(Step { op, layer: None });
     }
 
     /// The plan whose logits are `out`, widened to the vocabulary.
-    pub fn finish(mut self, out: BufferId) -> Arc<Plan> {
+    pub(crate) fn finish(mut self, out: BufferId) -> Arc<Plan> {
         let (vocab, spec) = (self.0.vocab, self.0.buffers[out.index()].clone());
         let mut last = out;
         if spec.rows == Rows::Tokens {
@@ -109,27 +109,27 @@ impl Model {
 
 /// Tokens of one or more sequences in the order in which they are run, and their pages.
 #[derive(Clone, Debug)]
-pub struct Scene {
-    pub tokens: Vec<u32>,
+pub(crate) struct Scene {
+    pub(crate) tokens: Vec<u32>,
     /// `[n, axes]`; axis 0 is the place in the sequence.
-    pub positions: Vec<i32>,
-    pub sequence: Vec<u32>,
-    pub cell: Vec<u32>,
-    pub sequences: Vec<Vec<u32>>,
-    pub pages: usize,
-    pub pinned: Vec<u32>,
+    pub(crate) positions: Vec<i32>,
+    pub(crate) sequence: Vec<u32>,
+    pub(crate) cell: Vec<u32>,
+    pub(crate) sequences: Vec<Vec<u32>>,
+    pub(crate) pages: usize,
+    pub(crate) pinned: Vec<u32>,
     /// Cells that are emptied before token number `.0` runs.
-    pub forget: Vec<(usize, u32)>,
+    pub(crate) forget: Vec<(usize, u32)>,
 }
 
 impl Scene {
     /// Tokens `0..n` of one sequence in neighbouring cells.
-    pub fn line(n: usize, vocab: usize) -> Scene {
+    pub(crate) fn line(n: usize, vocab: usize) -> Scene {
         Scene::interleaved(&[n], vocab, |page| page)
     }
 
     /// Several sequences, of these lengths, that take turns; `place` permutes the pages.
-    pub fn interleaved(lengths: &[usize], vocab: usize, place: impl Fn(u32) -> u32) -> Scene {
+    pub(crate) fn interleaved(lengths: &[usize], vocab: usize, place: impl Fn(u32) -> u32) -> Scene {
         let mut pages = 0;
         let mut sequences = Vec::new();
         for length in lengths {
@@ -156,7 +156,7 @@ impl Scene {
     }
 
     /// One more token, at its usual place among its sequence's pages.
-    pub fn push(&mut self, sequence: usize, pos: i32, token: u32) {
+    pub(crate) fn push(&mut self, sequence: usize, pos: i32, token: u32) {
         let page = self.sequences[sequence][pos as usize / PAGE_CELLS];
         self.tokens.push(token);
         self.positions.push(pos);
@@ -164,16 +164,21 @@ impl Scene {
         self.cell.push(page * PAGE_CELLS as u32 + pos as u32 % PAGE_CELLS as u32);
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits { cells: self.pages * PAGE_CELLS, batch: self.len(), logits: self.len() }
     }
 
     /// Runs the tokens in batches of these sizes; the logits of all tokens.
-    pub fn run(&self, runner: &mut dyn Runner, axes: usize, parts: &[usize]) -> Result<Vec<f32>, Error> {
+    pub(crate) fn run(
+        &self,
+        runner: &mut dyn Runner,
+        axes: usize,
+        parts: &[usize],
+    ) -> Result<Vec<f32>, Error> {
         assert_eq!(parts.iter().sum::<usize>(), self.len());
         let mut cells = Cells::new(self.pages * PAGE_CELLS);
         let sequences: Vec<&[u32]> = self.sequences.iter().map(Vec::as_slice).collect();
@@ -206,7 +211,7 @@ impl Scene {
     }
 
     /// Everything in as few batches as the scene allows.
-    pub fn whole(&self) -> Vec<usize> {
+    pub(crate) fn whole(&self) -> Vec<usize> {
         let mut cuts: Vec<usize> = self.forget.iter().map(|(when, _)| *when).collect();
         cuts.extend([0, self.len()]);
         cuts.sort_unstable();
@@ -215,7 +220,7 @@ impl Scene {
     }
 
     /// All tokens through a fresh runner of `backend`.
-    pub fn on(&self, backend: &dyn Backend, plan: &Arc<Plan>, parts: &[usize]) -> Vec<f32> {
+    pub(crate) fn on(&self, backend: &dyn Backend, plan: &Arc<Plan>, parts: &[usize]) -> Vec<f32> {
         let mut runner = backend.prepare(plan.clone(), self.limits()).unwrap_or_else(|e| panic!("{e}"));
         self.run(&mut *runner, plan.axes, parts).unwrap_or_else(|e| panic!("{e}"))
     }

@@ -2,10 +2,10 @@
 
 use cchaha_plan::Format;
 
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -13,31 +13,31 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.bits() % n as u64) as usize
     }
 
     /// Uniform in -1..1.
-    pub fn uniform(&mut self) -> f32 {
+    pub(crate) fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
     /// A small whole number divided by 16: exact in f16, and so are sums of a few products of two.
-    pub fn grid(&mut self) -> f32 {
+    pub(crate) fn grid(&mut self) -> f32 {
         (self.below(33) as f32 - 16.0) / 16.0
     }
 
     /// A whole number of at most 15 bits, either sign.
-    pub fn steps(&mut self) -> f32 {
+    pub(crate) fn steps(&mut self) -> f32 {
         self.below(65535) as f32 - 32767.0
     }
 
-    pub fn vec(&mut self, n: usize, mut value: impl FnMut(&mut Random) -> f32) -> Vec<f32> {
+    pub(crate) fn vec(&mut self, n: usize, mut value: impl FnMut(&mut Random) -> f32) -> Vec<f32> {
         (0..n).map(|_| value(self)).collect()
     }
 
     /// `n` parts of 1..=largest that add up to `total`.
-    pub fn parts(&mut self, total: usize, largest: usize) -> Vec<usize> {
+    pub(crate) fn parts(&mut self, total: usize, largest: usize) -> Vec<usize> {
         let (mut parts, mut left) = (Vec::new(), total);
         while left > 0 {
             let part = (1 + self.below(largest)).min(left);
@@ -48,12 +48,12 @@ impl Random {
     }
 
     /// `n_blocks` random blocks of a format with scales of ordinary sizes and both signs.
-    pub fn blocks(&mut self, format: Format, n_blocks: usize) -> Vec<u8> {
+    pub(crate) fn blocks(&mut self, format: Format, n_blocks: usize) -> Vec<u8> {
         self.filled_blocks(format, n_blocks, |random, _| random.bits() as u8)
     }
 
     /// The same with every byte of a block alike, one of the extremes: quants and integer scales as large as they get.
-    pub fn extreme_blocks(&mut self, format: Format, n_blocks: usize) -> Vec<u8> {
+    pub(crate) fn extreme_blocks(&mut self, format: Format, n_blocks: usize) -> Vec<u8> {
         self.filled_blocks(format, n_blocks, |_, block| [0x00, 0xFF, 0x80, 0x7F][block % 4])
     }
 

@@ -4,15 +4,15 @@ use cchaha_kernels::{Cpu, CpuOptions, Isa, Kernel, Oracle, registry};
 use cchaha_plan::{Backend, Format};
 
 /// A back end that prefers one row of the registry.
-pub struct Subject {
-    pub name: String,
-    pub backend: Box<dyn Backend>,
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) backend: Box<dyn Backend>,
     /// Formats to give it.
-    pub formats: &'static [Format],
+    pub(crate) formats: &'static [Format],
     /// Whether it may round the activations of products with quantized weights.
-    pub rounds: bool,
+    pub(crate) rounds: bool,
     /// Whether its KV cache holds half floats.
-    pub half_kv: bool,
+    pub(crate) half_kv: bool,
 }
 
 /// Ops these tests exercise; the products inside the last two are rows of MatMul.
@@ -34,7 +34,7 @@ const TESTED: [&str; 15] = [
     "Experts",
 ];
 
-pub fn oracle() -> Oracle {
+pub(crate) fn oracle() -> Oracle {
     Oracle { threads: 1 }
 }
 
@@ -43,7 +43,7 @@ fn options(kernel: &'static Kernel, exact: bool) -> CpuOptions<'static> {
 }
 
 /// Every row for an op, with the cache in half floats and, where the op sees it, in f32.
-pub fn subjects(op: &str) -> Vec<Subject> {
+pub(crate) fn subjects(op: &str) -> Vec<Subject> {
     assert!(TESTED.contains(&op), "{op} is missing in the list of tested ops");
     let row_op = if matches!(op, "GatedMatMul" | "Experts") { "MatMul" } else { op };
     let sees_cache = matches!(op, "Attend" | "KvStore" | "SelectPages");
@@ -67,13 +67,13 @@ pub fn subjects(op: &str) -> Vec<Subject> {
 }
 
 /// A whole back end, as it picks its rows by itself, for a number of threads.
-pub struct Whole {
-    pub name: String,
-    pub make: Box<dyn Fn(usize) -> Box<dyn Backend>>,
+pub(crate) struct Whole {
+    pub(crate) name: String,
+    pub(crate) make: Box<dyn Fn(usize) -> Box<dyn Backend>>,
 }
 
 /// The CPU with every instruction set, exact and not.
-pub fn whole_backends() -> Vec<Whole> {
+pub(crate) fn whole_backends() -> Vec<Whole> {
     let mut rows = Vec::new();
     for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
         for exact in [false, true] {
@@ -89,17 +89,17 @@ pub fn whole_backends() -> Vec<Whole> {
 }
 
 /// The largest share of the tolerance each row used; printed at the end (`--nocapture` shows it).
-pub struct Ratios {
+pub(crate) struct Ratios {
     op: &'static str,
     worst: Vec<(String, f64)>,
 }
 
 impl Ratios {
-    pub fn new(op: &'static str) -> Ratios {
+    pub(crate) fn new(op: &'static str) -> Ratios {
         Ratios { op, worst: Vec::new() }
     }
 
-    pub fn note(&mut self, subject: &Subject, ratio: f64) {
+    pub(crate) fn note(&mut self, subject: &Subject, ratio: f64) {
         match self.worst.iter_mut().find(|(name, _)| *name == subject.name) {
             Some((_, worst)) => *worst = worst.max(ratio),
             None => self.worst.push((subject.name.clone(), ratio)),
@@ -110,7 +110,7 @@ impl Ratios {
 impl Drop for Ratios {
     fn drop(&mut self) {
         for (name, worst) in &self.worst {
-            println!("{:12} {name:32} error / tolerance <= {worst:.3}", self.op);
+            eprintln!("{:12} {name:32} error / tolerance <= {worst:.3}", self.op);
         }
     }
 }
@@ -125,7 +125,7 @@ fn every_row_of_the_registry_is_tested() {
             kernel.op
         );
         if !kernel.isa.available() {
-            println!("{}: this machine has no {}", kernel.name, kernel.isa);
+            eprintln!("{}: this machine has no {}", kernel.name, kernel.isa);
             continue;
         }
         // The preference is heard: for its formats the back end picks the row.

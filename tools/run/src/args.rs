@@ -173,10 +173,10 @@ pub(crate) fn finite(text: &str) -> std::result::Result<f32, String> {
 }
 
 /// The command with the rules that hold for every flag: its environment variable, negative numbers as values (so that
-/// the value is what an error is about), switches that read `1` and `yes`.
+/// the value is what an error is about), switches that read `1` and `yes`, and of a flag given twice the last one.
 pub(crate) fn command() -> Command {
     fn rules(command: Command) -> Command {
-        command.mut_args(flag).mut_subcommands(rules)
+        command.args_override_self(true).mut_args(flag).mut_subcommands(rules)
     }
     fn flag(arg: Arg) -> Arg {
         let switch = matches!(arg.get_action(), ArgAction::SetTrue);

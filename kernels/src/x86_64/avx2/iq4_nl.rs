@@ -4,8 +4,8 @@ use std::arch::x86_64::__m256i;
 
 use cchaha_plan::Format;
 
-use crate::formats::CODEBOOK;
 use super::weights::{Head, Weights, halves, looked_up};
+use crate::formats::CODEBOOK;
 
 /// See `formats/iq4_nl.rs` for the layout.
 pub(super) struct Blocks;
@@ -18,16 +18,12 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn head(group: *const u8, blocks: usize) -> Head {
         // SAFETY: the caller's promise.
-        unsafe {
-            Head { scale: halves(group, 18, blocks), ..Head::EMPTY }
-        }
+        unsafe { Head { scale: halves(group, 18, blocks), ..Head::EMPTY } }
     }
 
     #[inline(always)]
     unsafe fn load(group: *const u8, _: &Head, b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
-        unsafe {
-            looked_up(group.add(18 * b + 2), &CODEBOOK)
-        }
+        unsafe { looked_up(group.add(18 * b + 2), &CODEBOOK) }
     }
 }

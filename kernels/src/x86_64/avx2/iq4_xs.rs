@@ -5,8 +5,8 @@ use std::arch::x86_64::__m256i;
 
 use cchaha_plan::Format;
 
-use crate::formats::CODEBOOK;
 use super::weights::{Head, Weights, half, looked_up, scaled};
+use crate::formats::CODEBOOK;
 
 /// See `formats/iq4_xs.rs` for the layout.
 pub(super) struct Blocks;
@@ -36,8 +36,6 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
-        unsafe {
-            scaled(looked_up(group.add(8 + 16 * b), &CODEBOOK), head, b)
-        }
+        unsafe { scaled(looked_up(group.add(8 + 16 * b), &CODEBOOK), head, b) }
     }
 }

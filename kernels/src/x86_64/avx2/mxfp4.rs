@@ -4,8 +4,8 @@ use std::arch::x86_64::__m256i;
 
 use cchaha_plan::Format;
 
-use crate::formats::{E2M1_DOUBLED, half_scale};
 use super::weights::{Head, Weights, looked_up};
+use crate::formats::{E2M1_DOUBLED, half_scale};
 
 /// See `formats/mxfp4.rs` for the layout.
 pub(super) struct Blocks;
@@ -30,8 +30,6 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn load(group: *const u8, _: &Head, b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
-        unsafe {
-            looked_up(group.add(17 * b + 1), &E2M1_DOUBLED)
-        }
+        unsafe { looked_up(group.add(17 * b + 1), &E2M1_DOUBLED) }
     }
 }

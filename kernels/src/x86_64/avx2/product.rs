@@ -45,9 +45,7 @@ pub(super) fn product<F: Weights>(_: Avx2, p: &Product<'_>, scratch: &mut Scratc
     assert_eq!(p.quantized.per_token, per_token, "activations have the weight's columns");
     let x = &p.quantized.groups[..p.tokens * per_token];
     // SAFETY: the token proves the instructions; the lengths were checked.
-    unsafe {
-        if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) }
-    }
+    unsafe { if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }
 }
 
 /// Runs of 32 columns in group `g`.

@@ -17,9 +17,7 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn head(group: *const u8, blocks: usize) -> Head {
         // SAFETY: the caller's promise.
-        unsafe {
-            Head { scale: halves(group, 18, blocks), ..Head::EMPTY }
-        }
+        unsafe { Head { scale: halves(group, 18, blocks), ..Head::EMPTY } }
     }
 
     #[inline(always)]
@@ -27,7 +25,7 @@ impl Weights for Blocks {
         // SAFETY: the caller's promise.
         unsafe {
             let eight = _mm256_set1_epi16(8);
-             nibbles(group.add(18 * b + 2)).map(|q| _mm256_sub_epi16(q, eight))
+            nibbles(group.add(18 * b + 2)).map(|q| _mm256_sub_epi16(q, eight))
         }
     }
 }

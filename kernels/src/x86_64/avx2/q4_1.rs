@@ -27,8 +27,6 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn load(group: *const u8, _: &Head, b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
-        unsafe {
-            nibbles(group.add(20 * b + 4))
-        }
+        unsafe { nibbles(group.add(20 * b + 4)) }
     }
 }

@@ -17,9 +17,7 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn head(group: *const u8, _: usize) -> Head {
         // SAFETY: the caller's promise.
-        unsafe {
-            head_of(group)
-        }
+        unsafe { head_of(group) }
     }
 
     #[inline(always)]
@@ -29,7 +27,11 @@ impl Weights for Blocks {
             let bytes = group.add(16 + 32 * (b / 2));
             let part = |at| {
                 let x = widened(at);
-                if b % 2 == 0 { _mm256_and_si256(x, _mm256_set1_epi16(15)) } else { _mm256_srli_epi16::<4>(x) }
+                if b % 2 == 0 {
+                    _mm256_and_si256(x, _mm256_set1_epi16(15))
+                } else {
+                    _mm256_srli_epi16::<4>(x)
+                }
             };
             scaled([part(bytes), part(bytes.add(16))], head, b)
         }

@@ -19,9 +19,7 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn head(group: *const u8, blocks: usize) -> Head {
         // SAFETY: the caller's promise.
-        unsafe {
-            Head { scale: halves(group, 22, blocks), ..Head::EMPTY }
-        }
+        unsafe { Head { scale: halves(group, 22, blocks), ..Head::EMPTY } }
     }
 
     #[inline(always)]

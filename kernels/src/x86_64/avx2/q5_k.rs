@@ -18,9 +18,7 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn head(group: *const u8, _: usize) -> Head {
         // SAFETY: the caller's promise.
-        unsafe {
-            head_of(group)
-        }
+        unsafe { head_of(group) }
     }
 
     #[inline(always)]
@@ -31,8 +29,11 @@ impl Weights for Blocks {
             let bit = _mm256_set1_epi16(1 << b);
             let part = |at, fifth| {
                 let x = widened(at);
-                let q =
-                    if b % 2 == 0 { _mm256_and_si256(x, _mm256_set1_epi16(15)) } else { _mm256_srli_epi16::<4>(x) };
+                let q = if b % 2 == 0 {
+                    _mm256_and_si256(x, _mm256_set1_epi16(15))
+                } else {
+                    _mm256_srli_epi16::<4>(x)
+                };
                 let set = _mm256_cmpeq_epi16(_mm256_and_si256(widened(fifth), bit), bit);
                 _mm256_or_si256(q, _mm256_and_si256(set, _mm256_set1_epi16(16)))
             };

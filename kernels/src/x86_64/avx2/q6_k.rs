@@ -39,10 +39,14 @@ impl Weights for Blocks {
             let up = _mm_cvtsi32_si128(4 - 2 * part.min(2) as i32);
             let run = |low, high| {
                 let x = widened(low);
-                let nibble =
-                    if part < 2 { _mm256_and_si256(x, _mm256_set1_epi16(15)) } else { _mm256_srli_epi16::<4>(x) };
+                let nibble = if part < 2 {
+                    _mm256_and_si256(x, _mm256_set1_epi16(15))
+                } else {
+                    _mm256_srli_epi16::<4>(x)
+                };
                 let upper = widened(high);
-                let upper = if part == 3 { _mm256_srli_epi16::<2>(upper) } else { _mm256_sll_epi16(upper, up) };
+                let upper =
+                    if part == 3 { _mm256_srli_epi16::<2>(upper) } else { _mm256_sll_epi16(upper, up) };
                 let q = _mm256_or_si256(nibble, _mm256_and_si256(upper, _mm256_set1_epi16(0x30)));
                 _mm256_sub_epi16(q, _mm256_set1_epi16(32))
             };

@@ -168,7 +168,7 @@ pub(crate) fn zeroed<T: bytemuck::Zeroable>(n: usize) -> Result<Vec<T>> {
     bytemuck::allocation::try_zeroed_vec(n).map_err(|()| {
         Error::new(
             ErrorKind::DoesNotFit,
-            format!("the system refused {} MiB; try a smaller context", n * size_of::<T>() >> 20),
+            format!("the system refused {} MiB; try a smaller context", (n * size_of::<T>()) >> 20),
         )
     })
 }

@@ -111,7 +111,8 @@ pub enum Op {
     /// causal but hidden by `mask`: those with the largest bound on `q . k`,
     /// `max over the group's query heads of sum_d max(q_d * kmin_d, q_d * kmax_d)`, where `kmin`, `kmax` are the
     /// page's per-dimension extremes over its written cells (Quest, arXiv 2406.10774). Ties: the earlier page in the
-    /// sequence's page list.
+    /// sequence's page list. Cells written by later tokens of the same batch count towards the bounds, so the choice is
+    /// independent of how a prompt is cut into batches only where the mask's window spans a page or more.
     SelectPages {
         /// `[t, n_heads * head_dim]`, after Rope.
         q: BufferId,

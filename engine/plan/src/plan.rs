@@ -184,6 +184,9 @@ impl Plan {
                 )));
             }
         }
+        if self.axes == 0 {
+            return Err(Error::model("a plan needs at least the position axis"));
+        }
         for rope in &self.ropes {
             if rope.pairs.iter().any(|pair| usize::from(pair.axis) >= self.axes) {
                 return Err(Error::model(format!(

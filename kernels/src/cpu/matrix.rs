@@ -70,8 +70,11 @@ impl Matrix<'_> {
         cols: usize,
         to: &mut Activations,
     ) {
+        if tokens == 0 {
+            return; // a batch of which no logits are wanted
+        }
         let groups = to.shape(tokens, cols);
-        let per_token = groups.len() / tokens.max(1);
+        let per_token = groups.len() / tokens;
         let grid = Grid::new(groups, tokens, per_token, 8, per_token);
         self.pool.run(self.scratch, grid, |_, _, mut tile| {
             for t in tile.rows() {

@@ -39,6 +39,19 @@ fn completions_and_manual_pages() {
     fails(run(["man", "--out-dir"]).arg(dir.path().join("absent")), 1, &["absent"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn bash_completes_values_of_flags() {
+    let dir = TempDir::new().expect("a folder");
+    let script = dir.path().join("completions.bash");
+    let ask = "\nCOMP_WORDS=(cchaha-run complete --device '')\nCOMP_CWORD=3\n_cchaha__run cchaha-run '' --device\n\
+               echo \"${COMPREPLY[@]}\"\n";
+    // Without programmable completion, as in scripts, bash knows no `complete`.
+    let head = "complete() { :; }\n";
+    fs::write(&script, format!("{head}{}{ask}", stdout(&mut run(["completions", "bash"])))).expect("a file");
+    Command::new("bash").arg("--norc").arg(&script).assert().success().stdout("auto cpu gpu oracle\n");
+}
+
 #[test]
 fn no_escape_codes_where_nobody_sees_colours() {
     let output = stories_run("complete", "-v -n 4 -p Once").assert().success().get_output().clone();

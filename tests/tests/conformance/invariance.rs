@@ -165,6 +165,23 @@ fn batches() {
     }
 }
 
+/// Batches of which no logits, or few, are wanted.
+#[test]
+fn fewer_logits() {
+    let (scene, last) = (crowd(), crowd().len() - 1);
+    for (formats, plan) in plans() {
+        for row in whole_backends() {
+            let backend = (row.make)(2);
+            let all = scene.on(&*backend, &plan, &scene.whole());
+            let mut runner = backend.prepare(plan.clone(), scene.limits()).unwrap_or_else(|e| panic!("{e}"));
+            let got =
+                scene.run_wanting(&mut *runner, plan.axes, &[40, 1, last - 40], |t| t == 3 || t == last);
+            let want = [&all[3 * VOCAB..][..VOCAB], &all[last * VOCAB..][..VOCAB]].concat();
+            same(&format!("{}, {formats:?}", row.name), &got.unwrap_or_else(|e| panic!("{e}")), &want);
+        }
+    }
+}
+
 #[test]
 fn batch_mates() {
     let scene = crowd();

@@ -179,6 +179,17 @@ impl Scene {
         axes: usize,
         parts: &[usize],
     ) -> Result<Vec<f32>, Error> {
+        self.run_wanting(runner, axes, parts, |_| true)
+    }
+
+    /// Runs the tokens in batches of these sizes; the logits of those that `wants` says.
+    pub(crate) fn run_wanting(
+        &self,
+        runner: &mut dyn Runner,
+        axes: usize,
+        parts: &[usize],
+        wants: impl Fn(usize) -> bool,
+    ) -> Result<Vec<f32>, Error> {
         assert_eq!(parts.iter().sum::<usize>(), self.len());
         let mut cells = Cells::new(self.pages * PAGE_CELLS);
         let sequences: Vec<&[u32]> = self.sequences.iter().map(Vec::as_slice).collect();
@@ -195,7 +206,7 @@ impl Scene {
                 cells.pos[self.cell[t] as usize] = self.positions[t * axes];
                 cells.pinned[self.cell[t] as usize] = self.pinned.contains(&self.cell[t]);
             }
-            let wanted: Vec<u32> = (0..part as u32).collect();
+            let wanted: Vec<u32> = (0..part as u32).filter(|&t| wants(start + t as usize)).collect();
             logits.extend_from_slice(runner.run(&Batch {
                 tokens: &self.tokens[range.clone()],
                 positions: &self.positions[range.start * axes..range.end * axes],

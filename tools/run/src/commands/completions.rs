@@ -26,9 +26,14 @@ impl Completions {
         let mut script = Vec::new();
         let mut command = args::command();
         let name = command.get_name().to_owned();
-        clap_complete::generate(self.shell, &mut command, name, &mut script);
+        clap_complete::generate(self.shell, &mut command, name.as_str(), &mut script);
+        let mut script = String::from_utf8_lossy(&script).into_owned();
+        if self.shell == Shell::Bash {
+            // clap_complete 4.6.11 spells a hyphen in a program's name in two ways, so that subcommands are not found.
+            script = script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
+        }
         let mut out = Out::new();
-        out.text(&String::from_utf8_lossy(&script))?;
+        out.text(&script)?;
         out.flush()
     }
 }

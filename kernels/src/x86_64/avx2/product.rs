@@ -19,6 +19,11 @@
 //! ```
 //! Per 32 products a tile spends 2 vpmaddwd, 1 add, 1 convert, 1 FMA: 5 instructions on 4 pipes, 1.25 cycles; formats with
 //! integer scales inside the panel (K-quants) save the last two.
+//!
+//! Measured with one thread on weights in L3 (2-core AMD EPYC Zen 4, AVX2 only, 2026-11, other work on the machine):
+//! one token, GiB/s: Q8_0 20.7, Q6_K 8.7, Q4_1 7.0, Q5_0 6.4, Q4_K 5.8; 64 tokens, Gop/s: Q4_K 79, Q5_0 59, Q8_0 52, Q4_1 48.
+//! Tried for one token: 2 streams (Q4_K +8%, Q4_1 +16%, Q6_K -11%, Q8_0 -5%), 1 stream (all 1 to 23% slower than 2); run
+//! numbers left to the optimizer (Q6_K 0.3 GiB/s: its unpacking closure stayed a call without AVX2).
 
 use std::arch::x86_64::*;
 
@@ -71,14 +76,13 @@ unsafe fn dot(w: [__m256i; 2], x: &Line) -> __m256i {
 unsafe fn offsets<F: Weights>(group: __m256, offset: *const f32, x: &Group) -> __m256 {
     // SAFETY: the caller has AVX2 and `F::OFFSETS` offsets.
     unsafe {
-        let at = |i| _mm256_loadu_ps(offset.add(i));
         match F::OFFSETS {
             0 => group,
-            8 => _mm256_fmadd_ps(at(0), _mm256_load_ps(x.sums32.as_ptr()), group),
+            8 => _mm256_fmadd_ps(_mm256_loadu_ps(offset), _mm256_load_ps(x.sums32.as_ptr()), group),
             _ => {
                 let sums = x.sums16.as_ptr();
-                let group = _mm256_fmadd_ps(at(0), _mm256_loadu_ps(sums), group);
-                _mm256_fmadd_ps(at(8), _mm256_loadu_ps(sums.add(8)), group)
+                let group = _mm256_fmadd_ps(_mm256_loadu_ps(offset), _mm256_loadu_ps(sums), group);
+                _mm256_fmadd_ps(_mm256_loadu_ps(offset.add(8)), _mm256_loadu_ps(sums.add(8)), group)
             }
         }
     }
@@ -145,24 +149,54 @@ unsafe fn group_of_one<F: Weights, const R: usize>(
 ) {
     // SAFETY: every `w` holds `blocks` runs of 32 values.
     unsafe {
-        let heads: [Head; R] = std::array::from_fn(|r| F::head(w[r], blocks));
+        let mut heads = [Head::EMPTY; R];
+        for r in 0..R {
+            heads[r] = F::head(w[r], blocks);
+        }
+        let mut sums = [_mm256_setzero_si256(); R];
         let mut groups = [_mm256_setzero_ps(); R];
-        let (spans, per_span) = if F::SPANS == 8 { (blocks, 1) } else { (F::SPANS, 8 / F::SPANS) };
-        for span in 0..spans {
-            let mut sums = [_mm256_setzero_si256(); R];
-            for b in span * per_span..(span + 1) * per_span {
-                for r in 0..R {
-                    sums[r] = _mm256_add_epi32(sums[r], dot(F::load(w[r], &heads[r], b), &x.q[b]));
-                }
-            }
-            for r in 0..R {
-                let scale = _mm256_set1_ps(heads[r].scale[span]);
-                groups[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r]), scale, groups[r]);
+        if blocks == GROUP_LINES {
+            // Spelled out: unpacking needs `b` as a constant, and the compiler does not unroll a body this long.
+            run_of_one::<F, R>(w, &heads, x, 0, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &heads, x, 1, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &heads, x, 2, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &heads, x, 3, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &heads, x, 4, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &heads, x, 5, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &heads, x, 6, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &heads, x, 7, &mut sums, &mut groups);
+        } else {
+            for b in 0..blocks {
+                run_of_one::<F, R>(w, &heads, x, b, &mut sums, &mut groups);
             }
         }
         for r in 0..R {
             let group = offsets::<F>(groups[r], heads[r].offset.as_ptr(), x);
             totals[r] = _mm256_fmadd_ps(group, _mm256_set1_ps(x.scale), totals[r]);
+        }
+    }
+}
+
+/// Adds run `b`; at the end of its span the i32 sums move on to the floats.
+#[inline(always)]
+unsafe fn run_of_one<F: Weights, const R: usize>(
+    w: [*const u8; R],
+    heads: &[Head; R],
+    x: &Group,
+    b: usize,
+    sums: &mut [__m256i; R],
+    groups: &mut [__m256; R],
+) {
+    let per_span = GROUP_LINES / F::SPANS;
+    for r in 0..R {
+        // SAFETY: every `w` holds run `b`.
+        unsafe {
+            sums[r] = _mm256_add_epi32(sums[r], dot(F::load(w[r], &heads[r], b), &x.q[b]));
+            if b % per_span == per_span - 1 {
+                let scale = _mm256_set1_ps(heads[r].scale[b / per_span]);
+                groups[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r]), scale, groups[r]);
+                sums[r] = _mm256_setzero_si256();
+            }
         }
     }
 }
@@ -291,6 +325,20 @@ unsafe fn tile<F: Weights, const R: usize, const T: usize>(
     }
 }
 
+/// Line `b` of every row.
+#[inline(always)]
+unsafe fn vectors<const R: usize>(w: [&[Line; GROUP_LINES]; R], b: usize) -> [[__m256i; 2]; R] {
+    // SAFETY: the caller has AVX2; lines are aligned.
+    unsafe {
+        let mut out = [[_mm256_setzero_si256(); 2]; R];
+        for r in 0..R {
+            let at = w[r][b].0.as_ptr().cast::<__m256i>();
+            out[r] = [_mm256_load_si256(at), _mm256_load_si256(at.add(1))];
+        }
+        out
+    }
+}
+
 #[inline(always)]
 unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
     w: [&[Line; GROUP_LINES]; R],
@@ -300,14 +348,10 @@ unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
 ) -> [[__m256; T]; R] {
     // SAFETY: AVX2 is the caller's promise; lines are aligned.
     unsafe {
-        let load = |line: &Line| {
-            let at = line.0.as_ptr().cast::<__m256i>();
-            [_mm256_load_si256(at), _mm256_load_si256(at.add(1))]
-        };
         let mut groups = [[_mm256_setzero_ps(); T]; R];
         if F::SPANS == 8 {
             for b in 0..blocks {
-                let w: [[__m256i; 2]; R] = std::array::from_fn(|r| load(&w[r][b]));
+                let w = vectors(w, b);
                 for t in 0..T {
                     for r in 0..R {
                         let scale = _mm256_set1_ps(sides[r][b]);
@@ -321,7 +365,7 @@ unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
             for span in 0..F::SPANS {
                 let mut sums = [[_mm256_setzero_si256(); T]; R];
                 for b in span * per_span..(span + 1) * per_span {
-                    let w: [[__m256i; 2]; R] = std::array::from_fn(|r| load(&w[r][b]));
+                    let w = vectors(w, b);
                     for t in 0..T {
                         for r in 0..R {
                             sums[r][t] = _mm256_add_epi32(sums[r][t], dot(w[r], &x[t].q[b]));

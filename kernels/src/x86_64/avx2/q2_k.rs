@@ -35,10 +35,26 @@ impl Weights for Blocks {
         // SAFETY: the caller's promise.
         unsafe {
             let q = group.add(16 + 32 * (b / 4));
-            let shift = _mm_cvtsi32_si128(2 * (b % 4) as i32);
-            let three = _mm256_set1_epi16(3);
-            let part = |at| _mm256_and_si256(_mm256_srl_epi16(widened(at), shift), three);
-            scaled([part(q), part(q.add(16))], head, b)
+            let (first, second) = (widened(q), widened(q.add(16)));
+            scaled([two_bits(first, b % 4), two_bits(second, b % 4)], head, b)
         }
+    }
+}
+
+/// Bits `2 part` and `2 part + 1` of widened bytes.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn two_bits(x: __m256i, part: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let x = match part {
+            0 => x,
+            1 => _mm256_srli_epi16::<2>(x),
+            2 => _mm256_srli_epi16::<4>(x),
+            _ => _mm256_srli_epi16::<6>(x),
+        };
+        _mm256_and_si256(x, _mm256_set1_epi16(3))
     }
 }

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
+use super::q2_k::two_bits;
 use super::weights::{Head, Weights, half, scaled, widened};
 
 /// See `formats/q3_k.rs` for the layout.
@@ -34,16 +35,20 @@ impl Weights for Blocks {
         // SAFETY: the caller's promise.
         unsafe {
             let q = group.add(32 + 32 * (b / 4));
-            let shift = _mm_cvtsi32_si128(2 * (b % 4) as i32);
-            let (three, four) = (_mm256_set1_epi16(3), _mm256_set1_epi16(4));
-            let bit = _mm256_set1_epi16(1 << b);
-            // Where bit 2 is clear the value is q - 4.
-            let part = |low, high| {
-                let q = _mm256_and_si256(_mm256_srl_epi16(widened(low), shift), three);
-                let clear = _mm256_cmpeq_epi16(_mm256_and_si256(widened(high), bit), _mm256_setzero_si256());
-                _mm256_sub_epi16(q, _mm256_and_si256(clear, four))
-            };
-            scaled([part(q, group), part(q.add(16), group.add(16))], head, b)
+            scaled([run(q, group, b), run(q.add(16), group.add(16), b)], head, b)
         }
+    }
+}
+
+/// 16 values from 16 bytes of lower and 16 of upper bits.
+#[inline(always)]
+unsafe fn run(low: *const u8, high: *const u8, b: usize) -> __m256i {
+    // SAFETY: the caller has AVX2 and both runs.
+    unsafe {
+        let q = two_bits(widened(low), b % 4);
+        // Where bit 2 is clear the value is q - 4.
+        let bit = _mm256_set1_epi16(1 << b);
+        let clear = _mm256_cmpeq_epi16(_mm256_and_si256(widened(high), bit), _mm256_setzero_si256());
+        _mm256_sub_epi16(q, _mm256_and_si256(clear, _mm256_set1_epi16(4)))
     }
 }

@@ -25,7 +25,8 @@ impl Weights for Blocks {
         // SAFETY: the caller's promise.
         unsafe {
             let eight = _mm256_set1_epi16(8);
-            nibbles(group.add(18 * b + 2)).map(|q| _mm256_sub_epi16(q, eight))
+            let [low, high] = nibbles(group.add(18 * b + 2));
+            [_mm256_sub_epi16(low, eight), _mm256_sub_epi16(high, eight)]
         }
     }
 }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, half, scaled, widened};
+use super::weights::{Head, Weights, half, nibble, scaled, widened};
 
 /// See `formats/q4_k.rs` for the layout.
 pub(super) struct Blocks;
@@ -25,15 +25,8 @@ impl Weights for Blocks {
         // SAFETY: the caller's promise.
         unsafe {
             let bytes = group.add(16 + 32 * (b / 2));
-            let part = |at| {
-                let x = widened(at);
-                if b % 2 == 0 {
-                    _mm256_and_si256(x, _mm256_set1_epi16(15))
-                } else {
-                    _mm256_srli_epi16::<4>(x)
-                }
-            };
-            scaled([part(bytes), part(bytes.add(16))], head, b)
+            let (first, second) = (widened(bytes), widened(bytes.add(16)));
+            scaled([nibble(first, b % 2), nibble(second, b % 2)], head, b)
         }
     }
 }
@@ -51,13 +44,14 @@ pub(super) unsafe fn head_of(group: *const u8) -> Head {
         // Four 6-bit numbers per word, one per byte.
         let sc = [scs & 0x3f3f_3f3f, (low & 0x0f0f_0f0f) | (scs >> 2 & 0x3030_3030)];
         let m = [ms & 0x3f3f_3f3f, (low >> 4 & 0x0f0f_0f0f) | (ms >> 2 & 0x3030_3030)];
-        let eight = |x: [u32; 2]| _mm_set_epi32(0, 0, x[1] as i32, x[0] as i32);
+        let sc = _mm_set_epi32(0, 0, sc[1] as i32, sc[0] as i32);
+        let m = _mm_set_epi32(0, 0, m[1] as i32, m[0] as i32);
         let mut head = Head::EMPTY;
         head.scale[0] = half(group);
         // Every scale twice: a run of 32 values is two vectors.
-        let sc = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(eight(sc), eight(sc)));
+        let sc = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(sc, sc));
         _mm256_storeu_si256(head.sub.as_mut_ptr().cast(), sc);
-        let m = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight(m)));
+        let m = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m));
         _mm256_storeu_ps(head.offset.as_mut_ptr(), _mm256_mul_ps(m, _mm256_set1_ps(-half(group.add(2)))));
         head
     }

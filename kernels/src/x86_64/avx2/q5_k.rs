@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use cchaha_plan::Format;
 
 use super::q4_k::head_of;
-use super::weights::{Head, Weights, scaled, widened};
+use super::weights::{Head, Weights, nibble, scaled, widened};
 
 /// See `formats/q5_k.rs` for the layout.
 pub(super) struct Blocks;
@@ -25,20 +25,19 @@ impl Weights for Blocks {
     unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
-            let bytes = group.add(48 + 32 * (b / 2));
-            let bit = _mm256_set1_epi16(1 << b);
-            let part = |at, fifth| {
-                let x = widened(at);
-                let q = if b % 2 == 0 {
-                    _mm256_and_si256(x, _mm256_set1_epi16(15))
-                } else {
-                    _mm256_srli_epi16::<4>(x)
-                };
-                let set = _mm256_cmpeq_epi16(_mm256_and_si256(widened(fifth), bit), bit);
-                _mm256_or_si256(q, _mm256_and_si256(set, _mm256_set1_epi16(16)))
-            };
-            let fifth = group.add(16);
-            scaled([part(bytes, fifth), part(bytes.add(16), fifth.add(16))], head, b)
+            let (bytes, fifth) = (group.add(48 + 32 * (b / 2)), group.add(16));
+            scaled([run(bytes, fifth, b), run(bytes.add(16), fifth.add(16), b)], head, b)
         }
+    }
+}
+
+/// 16 values from 16 bytes of nibbles and 16 of fifth bits.
+#[inline(always)]
+unsafe fn run(low: *const u8, fifth: *const u8, b: usize) -> __m256i {
+    // SAFETY: the caller has AVX2 and both runs.
+    unsafe {
+        let bit = _mm256_set1_epi16(1 << b);
+        let set = _mm256_cmpeq_epi16(_mm256_and_si256(widened(fifth), bit), bit);
+        _mm256_or_si256(nibble(widened(low), b % 2), _mm256_and_si256(set, _mm256_set1_epi16(16)))
     }
 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, bytes16, half, scaled, widened};
+use super::weights::{Head, Weights, bytes16, half, nibble, scaled, widened};
 
 /// See `formats/q6_k.rs` for the layout.
 pub(super) struct Blocks;
@@ -36,21 +36,25 @@ impl Weights for Blocks {
             let (chunk, part) = (b / 4, b % 4);
             let low = group.add(64 * chunk + 32 * (part % 2));
             let high = group.add(128 + 32 * chunk);
-            let up = _mm_cvtsi32_si128(4 - 2 * part.min(2) as i32);
-            let run = |low, high| {
-                let x = widened(low);
-                let nibble = if part < 2 {
-                    _mm256_and_si256(x, _mm256_set1_epi16(15))
-                } else {
-                    _mm256_srli_epi16::<4>(x)
-                };
-                let upper = widened(high);
-                let upper =
-                    if part == 3 { _mm256_srli_epi16::<2>(upper) } else { _mm256_sll_epi16(upper, up) };
-                let q = _mm256_or_si256(nibble, _mm256_and_si256(upper, _mm256_set1_epi16(0x30)));
-                _mm256_sub_epi16(q, _mm256_set1_epi16(32))
-            };
-            scaled([run(low, high), run(low.add(16), high.add(16))], head, b)
+            scaled([run(low, high, part), run(low.add(16), high.add(16), part)], head, b)
         }
+    }
+}
+
+/// 16 values from 16 bytes of nibbles and 16 of upper bits.
+#[inline(always)]
+unsafe fn run(low: *const u8, high: *const u8, part: usize) -> __m256i {
+    // SAFETY: the caller has AVX2 and both runs.
+    unsafe {
+        let (low, high) = (widened(low), widened(high));
+        let upper = match part {
+            0 => _mm256_slli_epi16::<4>(high),
+            1 => _mm256_slli_epi16::<2>(high),
+            2 => high,
+            _ => _mm256_srli_epi16::<2>(high),
+        };
+        let upper = _mm256_and_si256(upper, _mm256_set1_epi16(0x30));
+        let q = _mm256_or_si256(nibble(low, part / 2), upper);
+        _mm256_sub_epi16(q, _mm256_set1_epi16(32))
     }
 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::__m256i;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, half, looked_up, scaled};
+use super::weights::{Head, Weights, half, looked_up, scaled, twice};
 use crate::formats::CODEBOOK;
 
 /// See `formats/iq4_xs.rs` for the layout.
@@ -27,15 +27,15 @@ impl Weights for Blocks {
             for k in 0..8 {
                 let low = group.add(4 + k / 2).read() >> (4 * (k % 2)) & 15;
                 let sc = i16::from(low) + ((high >> (2 * k) & 3) << 4) as i16 - 32;
-                (head.sub[2 * k], head.sub[2 * k + 1]) = (sc, sc);
+                head.sub[k] = twice(sc);
             }
             head
         }
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
-        unsafe { scaled(looked_up(group.add(8 + 16 * b), &CODEBOOK), head, b) }
+        unsafe { scaled(looked_up(group.add(8 + 16 * b), &CODEBOOK), sub[b], sub[b]) }
     }
 }

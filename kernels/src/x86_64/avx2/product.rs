@@ -28,7 +28,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::sum;
-use super::weights::{Head, Weights};
+use super::weights::{Head, Weights, settle};
 use crate::activations::{GROUP, GROUP_LINES, Group, Line};
 use crate::isa::Avx2;
 use crate::pool::Tile;
@@ -153,21 +153,29 @@ unsafe fn group_of_one<F: Weights, const R: usize>(
         for r in 0..R {
             heads[r] = F::head(w[r], blocks);
         }
+        // What is broadcast once a run is loaded broadcast.
+        let mut scales = heads.map(|head| head.scale);
+        let mut subs = heads.map(|head| head.sub);
+        if F::SPANS == 8 {
+            settle(&mut scales);
+        } else {
+            settle(&mut subs);
+        }
         let mut sums = [_mm256_setzero_si256(); R];
         let mut groups = [_mm256_setzero_ps(); R];
         if blocks == GROUP_LINES {
             // Spelled out: unpacking needs `b` as a constant, and the compiler does not unroll a body this long.
-            run_of_one::<F, R>(w, &heads, x, 0, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &heads, x, 1, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &heads, x, 2, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &heads, x, 3, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &heads, x, 4, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &heads, x, 5, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &heads, x, 6, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &heads, x, 7, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &scales, &subs, x, 0, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &scales, &subs, x, 1, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &scales, &subs, x, 2, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &scales, &subs, x, 3, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &scales, &subs, x, 4, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &scales, &subs, x, 5, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &scales, &subs, x, 6, &mut sums, &mut groups);
+            run_of_one::<F, R>(w, &scales, &subs, x, 7, &mut sums, &mut groups);
         } else {
             for b in 0..blocks {
-                run_of_one::<F, R>(w, &heads, x, b, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, b, &mut sums, &mut groups);
             }
         }
         for r in 0..R {
@@ -178,10 +186,12 @@ unsafe fn group_of_one<F: Weights, const R: usize>(
 }
 
 /// Adds run `b`; at the end of its span the i32 sums move on to the floats.
+#[expect(clippy::too_many_arguments, reason = "the state of a loop that is spelled out")]
 #[inline(always)]
 unsafe fn run_of_one<F: Weights, const R: usize>(
     w: [*const u8; R],
-    heads: &[Head; R],
+    scales: &[[f32; 8]; R],
+    subs: &[[i32; 16]; R],
     x: &Group,
     b: usize,
     sums: &mut [__m256i; R],
@@ -191,9 +201,9 @@ unsafe fn run_of_one<F: Weights, const R: usize>(
     for r in 0..R {
         // SAFETY: every `w` holds run `b`.
         unsafe {
-            sums[r] = _mm256_add_epi32(sums[r], dot(F::load(w[r], &heads[r], b), &x.q[b]));
+            sums[r] = _mm256_add_epi32(sums[r], dot(F::load(w[r], &subs[r], b), &x.q[b]));
             if b % per_span == per_span - 1 {
-                let scale = _mm256_set1_ps(heads[r].scale[b / per_span]);
+                let scale = _mm256_set1_ps(scales[r][b / per_span]);
                 groups[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r]), scale, groups[r]);
                 sums[r] = _mm256_setzero_si256();
             }
@@ -277,7 +287,7 @@ unsafe fn unpack<F: Weights>(w: *const u8, blocks: usize, lines: &mut [Line], si
         sides[..8].copy_from_slice(&head.scale);
         sides[8..24].copy_from_slice(&head.offset);
         for (b, line) in lines.iter_mut().enumerate().take(blocks) {
-            let [low, high] = F::load(w, &head, b);
+            let [low, high] = F::load(w, &head.sub, b);
             let to = line.0.as_mut_ptr().cast::<__m256i>();
             _mm256_store_si256(to, low);
             _mm256_store_si256(to.add(1), high);

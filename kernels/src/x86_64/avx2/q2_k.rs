@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, half, scaled, widened};
+use super::weights::{Head, Weights, half, scaled, twice, widened};
 
 /// See `formats/q2_k.rs` for the layout.
 pub(super) struct Blocks;
@@ -23,7 +23,7 @@ impl Weights for Blocks {
             head.scale[0] = d;
             for s in 0..16 {
                 let byte = group.add(s).read();
-                head.sub[s] = i16::from(byte & 15);
+                head.sub[s] = twice(i16::from(byte & 15));
                 head.offset[s] = -(dmin * f32::from(byte >> 4));
             }
             head
@@ -31,12 +31,12 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
             let q = group.add(16 + 32 * (b / 4));
             let (first, second) = (widened(q), widened(q.add(16)));
-            scaled([two_bits(first, b % 4), two_bits(second, b % 4)], head, b)
+            scaled([two_bits(first, b % 4), two_bits(second, b % 4)], sub[2 * b], sub[2 * b + 1])
         }
     }
 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use cchaha_plan::Format;
 
 use super::q2_k::two_bits;
-use super::weights::{Head, Weights, half, scaled, widened};
+use super::weights::{Head, Weights, half, scaled, twice, widened};
 
 /// See `formats/q3_k.rs` for the layout.
 pub(super) struct Blocks;
@@ -24,18 +24,18 @@ impl Weights for Blocks {
             for s in 0..16 {
                 let low = group.add(96 + s % 8).read() >> (4 * (s / 8)) & 15;
                 let high = group.add(104 + s % 4).read() >> (2 * (s / 4)) & 3;
-                head.sub[s] = i16::from(low | high << 4) - 32;
+                head.sub[s] = twice(i16::from(low | high << 4) - 32);
             }
             head
         }
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
             let q = group.add(32 + 32 * (b / 4));
-            scaled([run(q, group, b), run(q.add(16), group.add(16), b)], head, b)
+            scaled([run(q, group, b), run(q.add(16), group.add(16), b)], sub[2 * b], sub[2 * b + 1])
         }
     }
 }

@@ -25,7 +25,7 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, _: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, _: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe { nibbles(group.add(20 * b + 4)) }
     }

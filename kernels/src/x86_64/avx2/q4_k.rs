@@ -21,12 +21,12 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
             let bytes = group.add(16 + 32 * (b / 2));
             let (first, second) = (widened(bytes), widened(bytes.add(16)));
-            scaled([nibble(first, b % 2), nibble(second, b % 2)], head, b)
+            scaled([nibble(first, b % 2), nibble(second, b % 2)], sub[b], sub[b])
         }
     }
 }
@@ -48,7 +48,7 @@ pub(super) unsafe fn head_of(group: *const u8) -> Head {
         let m = _mm_set_epi32(0, 0, m[1] as i32, m[0] as i32);
         let mut head = Head::EMPTY;
         head.scale[0] = half(group);
-        // Every scale twice: a run of 32 values is two vectors.
+        // Two of the same i16 are the i32 that is broadcast.
         let sc = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(sc, sc));
         _mm256_storeu_si256(head.sub.as_mut_ptr().cast(), sc);
         let m = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m));

@@ -25,16 +25,16 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, _: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, _: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
             let block = group.add(24 * b);
-            let fifth = block.add(4).cast::<u32>().read_unaligned();
+            let [first, second] = lanes_of(block.add(4));
             let sixteen = _mm256_set1_epi16(16);
             let [low, high] = nibbles(block.add(8));
             [
-                _mm256_or_si256(low, _mm256_and_si256(lanes_of(fifth as u16), sixteen)),
-                _mm256_or_si256(high, _mm256_and_si256(lanes_of((fifth >> 16) as u16), sixteen)),
+                _mm256_or_si256(low, _mm256_and_si256(first, sixteen)),
+                _mm256_or_si256(high, _mm256_and_si256(second, sixteen)),
             ]
         }
     }

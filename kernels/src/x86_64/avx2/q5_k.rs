@@ -22,11 +22,11 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
             let (bytes, fifth) = (group.add(48 + 32 * (b / 2)), group.add(16));
-            scaled([run(bytes, fifth, b), run(bytes.add(16), fifth.add(16), b)], head, b)
+            scaled([run(bytes, fifth, b), run(bytes.add(16), fifth.add(16), b)], sub[b], sub[b])
         }
     }
 }

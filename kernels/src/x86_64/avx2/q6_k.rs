@@ -23,20 +23,24 @@ impl Weights for Blocks {
             let mut head = Head::EMPTY;
             (head.scale[0], head.scale[1]) = (d, d);
             let sc = _mm256_cvtepi8_epi16(bytes16(group.add(192)));
-            _mm256_storeu_si256(head.sub.as_mut_ptr().cast(), sc);
+            // Each i16 next to itself; unpacking works within 128-bit halves.
+            let (even, odd) = (_mm256_unpacklo_epi16(sc, sc), _mm256_unpackhi_epi16(sc, sc));
+            let to = head.sub.as_mut_ptr().cast::<__m256i>();
+            _mm256_storeu_si256(to, _mm256_permute2x128_si256::<0x20>(even, odd));
+            _mm256_storeu_si256(to.add(1), _mm256_permute2x128_si256::<0x31>(even, odd));
             head
         }
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
             // Run `b` of 128 values: 64 bytes of nibbles (low in runs 0 and 1, high in 2 and 3), 32 bytes of upper bits.
             let (chunk, part) = (b / 4, b % 4);
             let low = group.add(64 * chunk + 32 * (part % 2));
             let high = group.add(128 + 32 * chunk);
-            scaled([run(low, high, part), run(low.add(16), high.add(16), part)], head, b)
+            scaled([run(low, high, part), run(low.add(16), high.add(16), part)], sub[2 * b], sub[2 * b + 1])
         }
     }
 }

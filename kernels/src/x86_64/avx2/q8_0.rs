@@ -21,7 +21,7 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, _: &Head, b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, _: &[i32; 16], b: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
             let q = group.add(34 * b + 2);

@@ -1,8 +1,13 @@
 //! What a quantized format tells the 16-bit matrix loop: how to turn 32 values into two vectors of i16.
 //!
-//! No closures around intrinsics here and in the formats: a closure that the compiler does not inline is compiled without
-//! AVX2, every intrinsic in it becomes a call, and the kernel runs twenty times slower (seen on Q6_K: 0.3 GB/s).
+//! No closures around intrinsics here and in the formats: with them Q6_K ran twenty times slower (0.3 GB/s), probably
+//! because a closure that is not inlined is compiled without AVX2.
+//!
+//! Zen has two shuffle ports for four vector pipes, and the optimizer spends them freely: it turns one widening load and
+//! 256-bit masks into 128-bit masks and two widening moves, and broadcasts out of registers what it could load
+//! broadcast. [`opaque`] and [`settle`] hide values from it where that cost up to half the speed.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
@@ -14,8 +19,9 @@ pub(super) struct Head {
     pub(super) scale: [f32; 8],
     /// Offsets per 32 or per 16 values; see [`Weights::OFFSETS`].
     pub(super) offset: [f32; 16],
-    /// Integer scales of 16 values each, for [`Weights::load`]'s own use.
-    pub(super) sub: [i16; 16],
+    /// Integer scales, each twice as i16 (see [`twice`]) so that one load broadcasts it; [`Weights::load`] knows which is
+    /// whose.
+    pub(super) sub: [i32; 16],
 }
 
 impl Head {
@@ -47,8 +53,33 @@ pub(super) trait Weights {
     /// Run `b` of 32 values.
     ///
     /// # Safety
-    /// AVX2, `group` holds run `b`, and `head` is of this group.
-    unsafe fn load(group: *const u8, head: &Head, b: usize) -> [__m256i; 2];
+    /// AVX2, `group` holds run `b`, and `sub` is [`Head::sub`] of this group.
+    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2];
+}
+
+/// `x`, of which the optimizer knows nothing from here on.
+///
+/// # Safety
+/// AVX2.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn opaque(mut x: __m256i) -> __m256i {
+    // SAFETY: no instruction is emitted.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
+    x
+}
+
+/// Makes the optimizer keep `x` in memory and read it from there from here on.
+#[inline(always)]
+pub(super) fn settle<T>(x: &mut T) {
+    // SAFETY: no instruction is emitted.
+    unsafe { asm!("/* {0} */", in(reg) x, options(nostack, preserves_flags)) };
+}
+
+/// A number in both halves of an i32.
+#[inline(always)]
+pub(super) fn twice(x: i16) -> i32 {
+    i32::from(x as u16) * 0x1_0001
 }
 
 /// The f16 at the start of `blocks` blocks of `stride` bytes, as f32; zeros after them.
@@ -57,14 +88,19 @@ pub(super) trait Weights {
 /// AVX2 and F16C, and the blocks are readable.
 #[inline(always)]
 pub(super) unsafe fn halves(first: *const u8, stride: usize, blocks: usize) -> [f32; 8] {
-    let mut bits = [0u16; 8];
-    for (b, bits) in bits.iter_mut().enumerate().take(blocks) {
+    // Collected in general registers, which leaves the vector pipes to the products.
+    let mut words = [0u64; 2];
+    for b in 0..blocks {
         // SAFETY: the caller's promise.
-        *bits = unsafe { first.add(b * stride).cast::<u16>().read_unaligned() };
+        let bits = unsafe { first.add(b * stride).cast::<u16>().read_unaligned() };
+        words[b / 4] |= u64::from(bits) << (16 * (b % 4));
     }
     let mut out = [0.0; 8];
-    // SAFETY: F16C is there; both arrays have eight values.
-    unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast()))) };
+    // SAFETY: F16C is there; the array has eight values.
+    unsafe {
+        let bits = _mm_set_epi64x(words[1] as i64, words[0] as i64);
+        _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(bits));
+    }
     out
 }
 
@@ -98,7 +134,7 @@ pub(super) unsafe fn bytes16(at: *const u8) -> __m128i {
 #[inline(always)]
 pub(super) unsafe fn widened(at: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
-    unsafe { _mm256_cvtepu8_epi16(bytes16(at)) }
+    unsafe { opaque(_mm256_cvtepu8_epi16(bytes16(at))) }
 }
 
 /// Low and high nibbles of 16 bytes, each in 16 bits.
@@ -142,31 +178,47 @@ pub(super) unsafe fn looked_up(at: *const u8, table: &[i8; 16]) -> [__m256i; 2] 
     }
 }
 
-/// All bits set in the lanes whose bit of `bits` is set.
+/// All bits set in the lanes whose bit is set among the 32 bits at `at`: lanes of the first 16 bits, then of the others.
+///
+/// A broadcast of 32 bits puts one half into the even lanes and the other into the odd ones; broadcasts from two bytes
+/// before and after have the halves the other way round, so two blends and no shuffle make both vectors.
 ///
 /// # Safety
-/// AVX2.
+/// AVX2; readable, two bytes before and after included.
 #[inline(always)]
-pub(super) unsafe fn lanes_of(bits: u16) -> __m256i {
+pub(super) unsafe fn lanes_of(at: *const u8) -> [__m256i; 2] {
     // SAFETY: the caller's promise.
     unsafe {
+        let [before, here, after] = [broadcast(at.sub(2)), broadcast(at), broadcast(at.add(2))];
         let one_each =
             _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, i16::MIN);
-        _mm256_cmpeq_epi16(_mm256_and_si256(_mm256_set1_epi16(bits as i16), one_each), one_each)
+        let first = _mm256_blend_epi16::<0b1010_1010>(here, before);
+        let second = _mm256_blend_epi16::<0b1010_1010>(after, here);
+        [
+            _mm256_cmpeq_epi16(_mm256_and_si256(first, one_each), one_each),
+            _mm256_cmpeq_epi16(_mm256_and_si256(second, one_each), one_each),
+        ]
     }
 }
 
-/// `w * sub[2 b]` and `w * sub[2 b + 1]`.
+/// Four bytes in every 32-bit lane.
+#[inline(always)]
+unsafe fn broadcast(at: *const u8) -> __m256i {
+    // SAFETY: the caller has AVX2 and four readable bytes.
+    unsafe { opaque(_mm256_set1_epi32(at.cast::<i32>().read_unaligned())) }
+}
+
+/// `w` times two integer scales, given [`twice`] each.
 ///
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn scaled(w: [__m256i; 2], head: &Head, b: usize) -> [__m256i; 2] {
+pub(super) unsafe fn scaled(w: [__m256i; 2], first: i32, second: i32) -> [__m256i; 2] {
     // SAFETY: the caller's promise.
     unsafe {
         [
-            _mm256_mullo_epi16(w[0], _mm256_set1_epi16(head.sub[2 * b])),
-            _mm256_mullo_epi16(w[1], _mm256_set1_epi16(head.sub[2 * b + 1])),
+            _mm256_mullo_epi16(w[0], _mm256_set1_epi32(first)),
+            _mm256_mullo_epi16(w[1], _mm256_set1_epi32(second)),
         ]
     }
 }

@@ -127,11 +127,11 @@ unsafe fn streams<F: Weights, const R: usize>(
                 }
             }
             let w: [*const u8; R] = std::array::from_fn(|r| w[r].add(at));
-            let n = blocks(p.cols, g);
-            if n == GROUP_LINES {
-                group_of_one::<F, R>(w, x, GROUP_LINES, &mut totals);
-            } else {
-                group_of_one::<F, R>(w, x, n, &mut totals);
+            match blocks(p.cols, g) {
+                8 => group_of_one::<F, R, 8>(w, x, 8, &mut totals),
+                4 => group_of_one::<F, R, 4>(w, x, 4, &mut totals),
+                2 => group_of_one::<F, R, 2>(w, x, 2, &mut totals),
+                n => group_of_one::<F, R, 0>(w, x, n, &mut totals),
             }
         }
         for r in 0..R {
@@ -140,13 +140,15 @@ unsafe fn streams<F: Weights, const R: usize>(
     }
 }
 
+/// A group of `blocks` runs: 8, at the end of a row 4 or 2 for the widths models have, and any (`N` = 0) for the rest.
 #[inline(always)]
-unsafe fn group_of_one<F: Weights, const R: usize>(
+unsafe fn group_of_one<F: Weights, const R: usize, const N: usize>(
     w: [*const u8; R],
     x: &Group,
     blocks: usize,
     totals: &mut [__m256; R],
 ) {
+    let blocks = if N == 0 { blocks } else { N };
     // SAFETY: every `w` holds `blocks` runs of 32 values.
     unsafe {
         let mut heads = [Head::EMPTY; R];
@@ -163,19 +165,32 @@ unsafe fn group_of_one<F: Weights, const R: usize>(
         }
         let mut sums = [_mm256_setzero_si256(); R];
         let mut groups = [_mm256_setzero_ps(); R];
-        if blocks == GROUP_LINES {
-            // Spelled out: unpacking needs `b` as a constant, and the compiler does not unroll a body this long.
-            run_of_one::<F, R>(w, &scales, &subs, x, 0, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &scales, &subs, x, 1, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &scales, &subs, x, 2, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &scales, &subs, x, 3, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &scales, &subs, x, 4, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &scales, &subs, x, 5, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &scales, &subs, x, 6, &mut sums, &mut groups);
-            run_of_one::<F, R>(w, &scales, &subs, x, 7, &mut sums, &mut groups);
-        } else {
-            for b in 0..blocks {
-                run_of_one::<F, R>(w, &scales, &subs, x, b, &mut sums, &mut groups);
+        // Spelled out: unpacking needs `b` as a constant, and the compiler does not unroll a body this long.
+        match N {
+            8 => {
+                run_of_one::<F, R>(w, &scales, &subs, x, 0, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 1, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 2, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 3, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 4, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 5, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 6, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 7, &mut sums, &mut groups);
+            }
+            4 => {
+                run_of_one::<F, R>(w, &scales, &subs, x, 0, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 1, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 2, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 3, &mut sums, &mut groups);
+            }
+            2 => {
+                run_of_one::<F, R>(w, &scales, &subs, x, 0, &mut sums, &mut groups);
+                run_of_one::<F, R>(w, &scales, &subs, x, 1, &mut sums, &mut groups);
+            }
+            _ => {
+                for b in 0..blocks {
+                    run_of_one::<F, R>(w, &scales, &subs, x, b, &mut sums, &mut groups);
+                }
             }
         }
         for r in 0..R {

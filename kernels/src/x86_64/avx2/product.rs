@@ -10,7 +10,8 @@
 //! the i32 part is exact, so one token (rows straight from the mapped file) and many (rows unpacked to i16 once per
 //! panel) give the same bits, whatever the tile, the batch and the threads.
 //!
-//! One token is bound by memory: [`STREAMS`] rows at a time, and the next rows prefetched, keep bytes in flight.
+//! One token: [`STREAMS`] rows at a time, and the bytes [`AHEAD`] of them prefetched. On Q5_0 it is still bound by
+//! unpacking and not by memory.
 //!
 //! Many tokens are bound by arithmetic: 16 rows are unpacked into an L2-sized panel, then
 //!
@@ -20,10 +21,10 @@
 //! Per 32 products a tile spends 2 vpmaddwd, 1 add, 1 convert, 1 FMA: 5 instructions on 4 pipes, 1.25 cycles; formats with
 //! integer scales inside the panel (K-quants) save the last two.
 //!
-//! Measured with one thread on weights in L3 (2-core AMD EPYC Zen 4, AVX2 only, 2026-11, other work on the machine):
-//! one token, GiB/s: Q8_0 20.7, Q6_K 8.7, Q4_1 7.0, Q5_0 6.4, Q4_K 5.8; 64 tokens, Gop/s: Q4_K 79, Q5_0 59, Q8_0 52, Q4_1 48.
-//! Tried for one token: 2 streams (Q4_K +8%, Q4_1 +16%, Q6_K -11%, Q8_0 -5%), 1 stream (all 1 to 23% slower than 2); run
-//! numbers left to the optimizer (Q6_K 0.3 GiB/s: its unpacking closure stayed a call without AVX2).
+//! Measured with one thread on weights in L3 (2-core AMD EPYC Zen 4, AVX2 only, 2026-11, other work on the machine), one
+//! token, GiB/s: Q8_0 23, Q4_1 9.8, Q4_K 9.4, Q5_0 8.2, Q6_K 7.6. Before shuffles were traded for loads (`weights.rs`):
+//! Q8_0 19, Q4_1 6.5, Q4_K 6.2, Q5_0 6.5, Q6_K 6.8. Whole model, Qwen2.5-Coder-0.5B Q4_K_M, t/s with 2 threads: 2 streams
+//! and prefetch 4 KiB ahead 34.9, 4 streams and prefetch of the next rows 33.1, 2 streams and the next rows 28.
 
 use std::arch::x86_64::*;
 
@@ -36,7 +37,10 @@ use crate::product::Product;
 use crate::scratch::{Panel, Scratch};
 
 /// Rows read at once for one token.
-const STREAMS: usize = 4;
+const STREAMS: usize = 2;
+
+/// Bytes of a row's stream to prefetch ahead.
+const AHEAD: usize = 4096;
 
 /// Groups of a pass over the panel.
 const PASS: usize = 4;
@@ -122,7 +126,7 @@ unsafe fn streams<F: Weights, const R: usize>(
                 let mut line = 0;
                 while line < F::BYTES {
                     // May point past the weight, which prefetching allows.
-                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + R * p.row_bytes + line).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + AHEAD + line).cast());
                     line += 64;
                 }
             }

@@ -1,6 +1,4 @@
 //! Quantizes activations to 16 bits; see `activations.rs` for what and why.
-//!
-//! 896 values take 0.1 us, so decoding quantizes on the calling thread.
 
 use std::arch::x86_64::*;
 

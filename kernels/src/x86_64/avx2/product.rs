@@ -205,7 +205,6 @@ unsafe fn group_of_one<F: Weights, const R: usize, const N: usize>(
 }
 
 /// Adds run `b`; at the end of its span the i32 sums move on to the floats.
-#[expect(clippy::too_many_arguments, reason = "the state of a loop that is spelled out")]
 #[inline(always)]
 unsafe fn run_of_one<F: Weights, const R: usize>(
     w: [*const u8; R],

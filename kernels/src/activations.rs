@@ -1,11 +1,12 @@
 //! Activations in 16 bits, the right-hand side of the quantized matrix kernels.
 //!
 //! ```text
-//! x[c] = scale[c / 256] * q[c],   scale = max |x| of the group / 32767,   q: i16, zeros after the last column
+//! x[c] = scale[c / 256] * q[c],   scale = max |x| of the group / 32639,   q: i16, zeros after the last column
+//! q = 256 * high + low,           high: -127 ..= 127, low: -128 ..= 127
 //! ```
 //! 16 bits and not 8: `vpmaddwd` makes as many products per instruction as the 8-bit `vpmaddubsw` + `vpmaddwd` pair,
 //! so on AVX2 the precision is free. A group of 256 spans the super-blocks of the K-quants, whose integer scales then
-//! stay inside the integer sum. The error of one value is at most `max / 65534`: even where one outlier is 300 times
+//! stay inside the integer sum. The error of one value is at most `max / 65278`: even where one outlier is 300 times
 //! the group's root mean square it is 0.5% of that root mean square, what 8 bits per 32 values have without outliers.
 //!
 //! A group with an infinity or NaN has scale NaN and q = 0, so every product it enters is NaN. A group whose largest
@@ -14,10 +15,19 @@
 /// Values that share a scale.
 pub(crate) const GROUP: usize = 256;
 
-/// 32 values on one cache line.
+/// The largest `|q|`: 127 * 256 + 127, whose `high` is an i8.
+pub(crate) const LARGEST: i16 = 32639;
+
+/// 32 values on one cache line, even ones first: a kernel that holds 32 weights as bytes gets the even ones by a mask and
+/// the odd ones by a shift.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [i16; 32]);
+
+/// The same 32 values in order, as bytes: `high`, then `low`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub(crate) struct Planes(pub(crate) [[i8; 32]; 2]);
 
 /// Lines in a group.
 pub(crate) const GROUP_LINES: usize = GROUP / 32;
@@ -28,6 +38,8 @@ pub(crate) const GROUP_LINES: usize = GROUP / 32;
 pub(crate) struct Group {
     /// The values.
     pub(crate) q: [Line; GROUP_LINES],
+    /// The values again, for kernels that multiply bytes.
+    pub(crate) planes: [Planes; GROUP_LINES],
     /// Sums of 32 `q` each.
     pub(crate) sums32: [f32; 8],
     /// Sums of 16 `q` each.
@@ -37,8 +49,13 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    const ZERO: Group =
-        Group { q: [Line([0; 32]); GROUP_LINES], sums32: [0.0; 8], sums16: [0.0; 16], scale: 0.0 };
+    const ZERO: Group = Group {
+        q: [Line([0; 32]); GROUP_LINES],
+        planes: [Planes([[0; 32]; 2]); GROUP_LINES],
+        sums32: [0.0; 8],
+        sums16: [0.0; 16],
+        scale: 0.0,
+    };
 }
 
 /// The 16-bit twin of a buffer.

@@ -214,7 +214,7 @@ fn run<S: Simd, E: Element>(
             };
             if shrink != 1.0 {
                 let o = &mut out.row(tokens.start + row / group)[row % group * head_dim..][..head_dim];
-                map(s, o, |_, o| s.mul(o, s.splat(shrink)));
+                map!(s, o, |_, o| s.mul(o, s.splat(shrink)));
             }
         }
         for (i, t) in tokens.clone().enumerate() {
@@ -248,7 +248,7 @@ fn run<S: Simd, E: Element>(
         }
         let o = &mut out.row(tokens.start + row / group)[row % group * head_dim..][..head_dim];
         let factor = factor / sum[row];
-        map(s, o, |_, o| s.mul(o, s.splat(factor)));
+        map!(s, o, |_, o| s.mul(o, s.splat(factor)));
     }
 }
 

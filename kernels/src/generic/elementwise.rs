@@ -33,7 +33,7 @@ pub(crate) fn activate<S: Simd>(
     up: Option<Input<'_>>,
     out: &mut [f32],
 ) {
-    map(s, out, |at, old| {
+    map!(s, out, |at, old| {
         let y = activation(s, kind, x.at(s, at, old));
         match up {
             None => y,
@@ -45,17 +45,17 @@ pub(crate) fn activate<S: Simd>(
 /// `out = a + b`.
 #[inline(always)]
 pub(crate) fn add<S: Simd>(s: S, a: Input<'_>, b: Input<'_>, out: &mut [f32]) {
-    map(s, out, |at, old| s.add(a.at(s, at, old), b.at(s, at, old)));
+    map!(s, out, |at, old| s.add(a.at(s, at, old), b.at(s, at, old)));
 }
 
 /// `x *= factor`.
 #[inline(always)]
 pub(crate) fn scale<S: Simd>(s: S, factor: f32, x: &mut [f32]) {
-    map(s, x, |_, x| s.mul(x, s.splat(factor)));
+    map!(s, x, |_, x| s.mul(x, s.splat(factor)));
 }
 
 /// `x = cap * tanh(x / cap)`.
 #[inline(always)]
 pub(crate) fn softcap<S: Simd>(s: S, cap: f32, x: &mut [f32]) {
-    map(s, x, |_, x| s.mul(s.splat(cap), tanh(s, s.div(x, s.splat(cap)))));
+    map!(s, x, |_, x| s.mul(s.splat(cap), tanh(s, s.div(x, s.splat(cap)))));
 }

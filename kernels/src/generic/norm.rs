@@ -35,11 +35,11 @@ pub(crate) fn norm<S: Simd>(s: S, args: &NormArgs<'_>, x: Input<'_>, out: &mut [
         let n = group as f32;
         if args.kind == NormKind::Layer {
             let mean = fold(s, run, |sum, x| s.add(sum, x)) / n;
-            map(s, run, |_, x| s.sub(x, s.splat(mean)));
+            map!(s, run, |_, x| s.sub(x, s.splat(mean)));
         }
         let variance = fold(s, run, |sum, x| s.fma(x, x, sum)) / n;
         let factor = s.splat(1.0 / (variance + args.eps).sqrt());
-        map(s, run, |at, x| {
+        map!(s, run, |at, x| {
             let y = s.mul(s.mul(x, factor), load_at(s, args.weight, at));
             match args.bias {
                 None => y,

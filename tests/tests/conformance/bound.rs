@@ -11,7 +11,7 @@ pub(crate) const TINY: f64 = f32::MIN_POSITIVE as f64;
 
 /// Values that kernels which round activations may round together, and the steps on either side of zero.
 pub(crate) const GROUP: usize = 256;
-pub(crate) const STEPS: f64 = 32767.0;
+pub(crate) const STEPS: f64 = 32639.0;
 
 /// Groups of smaller values may count as zero.
 const FAINT: f64 = 1e-30;
@@ -85,7 +85,7 @@ pub(crate) struct Weights {
     pub(crate) cols: usize,
     /// `[rows, cols]`.
     pub(crate) value: Vec<f64>,
-    /// `|scale * q| + |offset|` of every value, at least its size.
+    /// `|scale| (|q| + 2 z) + |offset|` of every value, at least its size; `z` is the largest `|q|` where there are no offsets.
     pub(crate) terms: Vec<f64>,
     /// Whether kernels may quantize the activations it meets.
     pub(crate) quantized: bool,
@@ -102,15 +102,19 @@ impl Weights {
             return Weights { cols, value, terms, quantized: false };
         };
         let (len, mut terms) = (format.block_len(), Vec::with_capacity(n));
-        for block in bytes.chunks_exact(format.block_bytes()) {
-            let (mut q, subs) = (vec![0; len], len / blocks.sub);
-            let (mut scale, mut offset) = (vec![0.0f32; subs], vec![0.0f32; subs]);
-            (blocks.unpack)(block, &mut q, &mut scale, &mut offset);
-            terms.extend((0..len).map(|i| {
-                let s = i / blocks.sub;
-                f64::from(scale[s]).abs() * f64::from(q[i]).abs() + f64::from(offset[s]).abs()
-            }));
+        let subs = len / blocks.sub;
+        let (mut q, mut scale, mut offset) =
+            (vec![0; n], vec![0.0f32; n / blocks.sub], vec![0.0f32; n / blocks.sub]);
+        for (i, block) in bytes.chunks_exact(format.block_bytes()).enumerate() {
+            let sides = i * subs..(i + 1) * subs;
+            (blocks.unpack)(block, &mut q[i * len..][..len], &mut scale[sides.clone()], &mut offset[sides]);
         }
+        let symmetric = offset.iter().all(|&offset| offset == 0.0);
+        let z = if symmetric { q.iter().map(|q| f64::from(*q).abs()).fold(0.0, f64::max) } else { 0.0 };
+        terms.extend(q.iter().enumerate().map(|(i, &q)| {
+            let (scale, offset) = (f64::from(scale[i / blocks.sub]), f64::from(offset[i / blocks.sub]));
+            scale.abs() * (f64::from(q).abs() + 2.0 * z) + offset.abs()
+        }));
         Weights { cols, value, terms, quantized: true }
     }
 

@@ -12,8 +12,9 @@
 //!
 //! ```text
 //! float matmul        (n + 8) u sum_c |w_c| |x_c|
-//! quantized weights   |w_c| becomes |scale q_c| + |offset|: kernels add the two parts separately
-//! rounded activations x is known to half a step of its group, a step being max|x| / 32767 over 256 values:
+//! quantized weights   |w_c| becomes |scale q_c| + |offset|: kernels add the two parts separately. Where there is no offset, it
+//!                     becomes |scale| (|q_c| + 2 z), z the largest |q|: they may write scale q as scale (q + z) - scale z
+//! rounded activations x is known to half a step of its group, a step being max|x| / 32639 over 256 values:
 //!                     + sum_c |w_c| step / 2.  Groups below 1e-30 may count as zero.
 //! scores              scale sum_d |q_d| |k_d| ((d + 8) u + u16),  u16 = 2^-11 where keys are half floats
 //! softmax             scores off by e move all weights together by at most exp(2 e) - 1

@@ -1,10 +1,10 @@
-//! IQ4_NL: w = codebook[q], |w| <= 127; 4 products per lane: 4 * 127 * 32767 < 2^31.
+//! IQ4_NL: w = codebook[q], |w| <= 127; 4 products per lane: 4 * 127 * 32639 < 2^31.
 
-use std::arch::x86_64::__m256i;
+use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, halves, looked_up};
+use super::weights::{Head, Sub, Weights, halves, looked_up};
 use crate::formats::CODEBOOK;
 
 /// See `formats/iq4_nl.rs` for the layout.
@@ -12,7 +12,9 @@ pub(super) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::IQ4_NL;
+    const SIGNED: bool = true;
     const SPANS: usize = 8;
+    const SUB: Sub = Sub::None;
     const OFFSETS: usize = 0;
 
     #[inline(always)]
@@ -22,7 +24,7 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, _: &[i32; 16], b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, b: usize) -> __m256i {
         // SAFETY: the caller's promise.
         unsafe { looked_up(group.add(18 * b + 2), &CODEBOOK) }
     }

@@ -1,10 +1,10 @@
-//! MXFP4: w = twice the E2M1 number, |w| <= 12; 4 products per lane: 4 * 12 * 32767 < 2^31.
+//! MXFP4: w = twice the E2M1 number, |w| <= 12; 4 products per lane: 4 * 12 * 32639 < 2^31.
 
-use std::arch::x86_64::__m256i;
+use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, looked_up};
+use super::weights::{Head, Sub, Weights, looked_up};
 use crate::formats::{E2M1_DOUBLED, half_scale};
 
 /// See `formats/mxfp4.rs` for the layout.
@@ -12,7 +12,9 @@ pub(super) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::MXFP4;
+    const SIGNED: bool = true;
     const SPANS: usize = 8;
+    const SUB: Sub = Sub::None;
     const OFFSETS: usize = 0;
 
     #[inline(always)]
@@ -28,7 +30,7 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, _: &[i32; 16], b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, b: usize) -> __m256i {
         // SAFETY: the caller's promise.
         unsafe { looked_up(group.add(17 * b + 1), &E2M1_DOUBLED) }
     }

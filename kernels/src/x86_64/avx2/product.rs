@@ -4,14 +4,19 @@
 //! out[t, r] = sum over groups g of 256 columns:  sx[t, g] * ( sum over spans s:    scale[r, s] * float(i32 sum of w x)
 //!                                                          + sum over offsets o:  offset[r, o] * sum of x under o )
 //!
-//!   w, 32 values -> 2 ymm of i16    vpmaddwd    x, 2 ymm of i16       ->  8 lanes of i32, added up over a span
+//! one token    w, 32 bytes    vpmaddubsw   upper bytes of x    vpmaddwd   256 or its integer scales    -> 8 lanes of i32,
+//!                             vpmaddubsw   lower bytes of x    vpmaddwd     1 or its integer scales       added up over a span
+//! many tokens  w, 2 x 16 i16 (even, odd)   vpmaddwd   x, 2 x 16 i16 (even, odd)                        -> the same 8 sums
 //! ```
 //! Each `(t, r)` owns eight f32 lanes per group and eight in total, and adds spans, then offsets, then groups in order:
-//! the i32 part is exact, so one token (rows straight from the mapped file) and many (rows unpacked to i16 once per
-//! panel) give the same bits, whatever the tile, the batch and the threads.
+//! the i32 part is exact and lane k holds the products of columns 4 k to 4 k + 3 either way, so one token (rows straight from the
+//! mapped file) and many (rows unpacked to i16 once per panel) give the same bits, whatever the tile, the batch and the threads.
 //!
-//! One token: [`STREAMS`] rows at a time, and the bytes [`AHEAD`] of them prefetched. On Q5_0 it is still bound by
-//! unpacking and not by memory.
+//! One token is bound by unpacking, so weights stay bytes: per 32 of them Q5_0 takes 22 instructions instead of the 31 that
+//! widening to i16 takes. Signed weights (Q8_0 and the codebooks) would overflow vpmaddubsw and are widened.
+//! One row at a time, in the order of the file, is what the hardware prefetcher follows: single thread from DRAM, Q8_0 17.6
+//! GB/s; with software prefetch 16.5; two neighbouring rows at once 8.8 with and 5.2 without software prefetch; two rows half a
+//! matrix apart 21.6, but only in parts of 256 KiB and more, which small matrices do not have.
 //!
 //! Many tokens are bound by arithmetic: 16 rows are unpacked into an L2-sized panel, then
 //!
@@ -21,26 +26,20 @@
 //! Per 32 products a tile spends 2 vpmaddwd, 1 add, 1 convert, 1 FMA: 5 instructions on 4 pipes, 1.25 cycles; formats with
 //! integer scales inside the panel (K-quants) save the last two.
 //!
-//! Measured with one thread on weights in L3 (2-core AMD EPYC Zen 4, AVX2 only, 2026-11, other work on the machine), one
-//! token, GiB/s: Q8_0 23, Q4_1 9.8, Q4_K 9.4, Q5_0 8.2, Q6_K 7.6. Before shuffles were traded for loads (`weights.rs`):
-//! Q8_0 19, Q4_1 6.5, Q4_K 6.2, Q5_0 6.5, Q6_K 6.8. Whole model, Qwen2.5-Coder-0.5B Q4_K_M, t/s with 2 threads: 2 streams
-//! and prefetch 4 KiB ahead 34.9, 4 streams and prefetch of the next rows 33.1, 2 streams and the next rows 28.
+//! Measured with one thread on weights in L3 (2-core AMD EPYC Zen 4, AVX2 only, 2.7 GHz, 2026-11), one token, GiB/s: Q8_0 18,
+//! Q6_K 11.1, Q4_1 10.4, Q4_K 10.3, Q4_0 9.8, Q5_0 9.6; 64 tokens, G operations per second: Q4_K 79, Q5_0 and Q8_0 64, Q4_1 and
+//! Q6_K 60. Whole model, Qwen2.5-Coder-0.5B Q4_K_M, 2 threads, t/s in one run: 50 (llama.cpp 39; two neighbouring rows of
+//! i16 at once with prefetch, as it was before, 37).
 
 use std::arch::x86_64::*;
 
 use super::lanes::sum;
-use super::weights::{Head, Weights, settle};
-use crate::activations::{GROUP, GROUP_LINES, Group, Line};
+use super::weights::{Head, Sub, Weights, settle};
+use crate::activations::{GROUP, GROUP_LINES, Group, Line, Planes};
 use crate::isa::Avx2;
 use crate::pool::Tile;
 use crate::product::Product;
 use crate::scratch::{Panel, Scratch};
-
-/// Rows read at once for one token.
-const STREAMS: usize = 2;
-
-/// Bytes of a row's stream to prefetch ahead.
-const AHEAD: usize = 4096;
 
 /// Groups of a pass over the panel.
 const PASS: usize = 4;
@@ -94,138 +93,146 @@ unsafe fn offsets<F: Weights>(group: __m256, offset: *const f32, x: &Group) -> _
 
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn one<F: Weights>(p: &Product<'_>, x: &[Group], out: &mut Tile<'_, f32>) {
-    let rows = out.cols();
-    let mut row = rows.start;
-    // SAFETY: rows and groups were checked by the caller.
-    unsafe {
-        while row + STREAMS <= rows.end {
-            streams::<F, STREAMS>(p, x, row, out);
-            row += STREAMS;
+    for row in out.cols() {
+        let mut total = _mm256_setzero_ps();
+        for (g, x) in x.iter().enumerate() {
+            // SAFETY: rows and groups were checked by the caller.
+            unsafe {
+                let w = p.weights.as_ptr().add(row * p.row_bytes + g * F::BYTES);
+                let group = match blocks(p.cols, g) {
+                    8 => group_of_one::<F, 8>(w, x, 8),
+                    4 => group_of_one::<F, 4>(w, x, 4),
+                    2 => group_of_one::<F, 2>(w, x, 2),
+                    n => group_of_one::<F, 0>(w, x, n),
+                };
+                total = _mm256_fmadd_ps(group, _mm256_set1_ps(x.scale), total);
+            }
         }
-        while row < rows.end {
-            streams::<F, 1>(p, x, row, out);
-            row += 1;
-        }
+        // SAFETY: AVX2 is there.
+        p.put(out, 0, row, unsafe { sum(total) });
     }
 }
 
-#[inline(always)]
-unsafe fn streams<F: Weights, const R: usize>(
-    p: &Product<'_>,
-    x: &[Group],
-    row: usize,
-    out: &mut Tile<'_, f32>,
-) {
-    // SAFETY: rows `row..row + R` and one group per 256 columns were checked by the caller.
-    unsafe {
-        let w: [*const u8; R] = std::array::from_fn(|r| p.weights.as_ptr().add((row + r) * p.row_bytes));
-        let mut totals = [_mm256_setzero_ps(); R];
-        for (g, x) in x.iter().enumerate() {
-            let at = g * F::BYTES;
-            for w in w {
-                let mut line = 0;
-                while line < F::BYTES {
-                    // May point past the weight, which prefetching allows.
-                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + AHEAD + line).cast());
-                    line += 64;
-                }
-            }
-            let w: [*const u8; R] = std::array::from_fn(|r| w[r].add(at));
-            match blocks(p.cols, g) {
-                8 => group_of_one::<F, R, 8>(w, x, 8, &mut totals),
-                4 => group_of_one::<F, R, 4>(w, x, 4, &mut totals),
-                2 => group_of_one::<F, R, 2>(w, x, 2, &mut totals),
-                n => group_of_one::<F, R, 0>(w, x, n, &mut totals),
-            }
-        }
-        for r in 0..R {
-            p.put(out, 0, row + r, sum(totals[r]));
-        }
-    }
+/// Sums of one row over a group.
+#[derive(Clone, Copy)]
+struct Sums {
+    /// Of the span so far, times the upper bytes of the activations. Only with integer scales.
+    high: __m256i,
+    /// Of the span so far, times the lower bytes, or times the activations where the weights are signed.
+    low: __m256i,
+    /// Of the spans before.
+    group: __m256,
 }
 
 /// A group of `blocks` runs: 8, at the end of a row 4 or 2 for the widths models have, and any (`N` = 0) for the rest.
 #[inline(always)]
-unsafe fn group_of_one<F: Weights, const R: usize, const N: usize>(
-    w: [*const u8; R],
-    x: &Group,
-    blocks: usize,
-    totals: &mut [__m256; R],
-) {
+unsafe fn group_of_one<F: Weights, const N: usize>(w: *const u8, x: &Group, blocks: usize) -> __m256 {
     let blocks = if N == 0 { blocks } else { N };
-    // SAFETY: every `w` holds `blocks` runs of 32 values.
+    // SAFETY: `w` holds `blocks` runs of 32 values.
     unsafe {
-        let mut heads = [Head::EMPTY; R];
-        for r in 0..R {
-            heads[r] = F::head(w[r], blocks);
-        }
+        let mut head = F::head(w, blocks);
         // What is broadcast once a run is loaded broadcast.
-        let mut scales = heads.map(|head| head.scale);
-        let mut subs = heads.map(|head| head.sub);
         if F::SPANS == 8 {
-            settle(&mut scales);
+            settle(&mut head.scale);
         } else {
-            settle(&mut subs);
+            settle(&mut head.sub);
         }
-        let mut sums = [_mm256_setzero_si256(); R];
-        let mut groups = [_mm256_setzero_ps(); R];
+        let zero = _mm256_setzero_si256();
+        let mut sums = Sums { high: zero, low: zero, group: _mm256_setzero_ps() };
         // Spelled out: unpacking needs `b` as a constant, and the compiler does not unroll a body this long.
+        macro_rules! runs {
+            ($($b:literal)*) => {{ $(run_of_one::<F>(w, &head, x, $b, &mut sums);)* }};
+        }
         match N {
-            8 => {
-                run_of_one::<F, R>(w, &scales, &subs, x, 0, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 1, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 2, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 3, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 4, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 5, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 6, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 7, &mut sums, &mut groups);
-            }
-            4 => {
-                run_of_one::<F, R>(w, &scales, &subs, x, 0, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 1, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 2, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 3, &mut sums, &mut groups);
-            }
-            2 => {
-                run_of_one::<F, R>(w, &scales, &subs, x, 0, &mut sums, &mut groups);
-                run_of_one::<F, R>(w, &scales, &subs, x, 1, &mut sums, &mut groups);
-            }
+            8 => runs!(0 1 2 3 4 5 6 7),
+            4 => runs!(0 1 2 3),
+            2 => runs!(0 1),
             _ => {
                 for b in 0..blocks {
-                    run_of_one::<F, R>(w, &scales, &subs, x, b, &mut sums, &mut groups);
+                    run_of_one::<F>(w, &head, x, b, &mut sums);
                 }
             }
         }
-        for r in 0..R {
-            let group = offsets::<F>(groups[r], heads[r].offset.as_ptr(), x);
-            totals[r] = _mm256_fmadd_ps(group, _mm256_set1_ps(x.scale), totals[r]);
-        }
+        offsets::<F>(sums.group, head.offset.as_ptr(), x)
     }
 }
 
 /// Adds run `b`; at the end of its span the i32 sums move on to the floats.
 #[inline(always)]
-unsafe fn run_of_one<F: Weights, const R: usize>(
-    w: [*const u8; R],
-    scales: &[[f32; 8]; R],
-    subs: &[[i32; 16]; R],
-    x: &Group,
-    b: usize,
-    sums: &mut [__m256i; R],
-    groups: &mut [__m256; R],
-) {
+unsafe fn run_of_one<F: Weights>(w: *const u8, head: &Head, x: &Group, b: usize, sums: &mut Sums) {
     let per_span = GROUP_LINES / F::SPANS;
-    for r in 0..R {
-        // SAFETY: every `w` holds run `b`.
-        unsafe {
-            sums[r] = _mm256_add_epi32(sums[r], dot(F::load(w[r], &subs[r], b), &x.q[b]));
-            if b % per_span == per_span - 1 {
-                let scale = _mm256_set1_ps(scales[r][b / per_span]);
-                groups[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r]), scale, groups[r]);
-                sums[r] = _mm256_setzero_si256();
+    // SAFETY: `w` holds run `b`.
+    unsafe {
+        let q = F::load(w, b);
+        if F::SIGNED {
+            sums.low = _mm256_add_epi32(sums.low, dot(words::<F>(q, &head.sub, b), &x.q[b]));
+        } else {
+            let [high, low] = products(q, &x.planes[b]);
+            if F::SUB == Sub::None {
+                let high = _mm256_madd_epi16(high, _mm256_set1_epi16(256));
+                sums.low = _mm256_add_epi32(high, _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
+            } else {
+                let sub = sub::<F>(&head.sub, b);
+                sums.high = _mm256_add_epi32(sums.high, _mm256_madd_epi16(high, sub));
+                sums.low = _mm256_add_epi32(sums.low, _mm256_madd_epi16(low, sub));
             }
         }
+        if b % per_span == per_span - 1 {
+            if !F::SIGNED && F::SUB != Sub::None {
+                // May wrap; the sum, which fits, does not mind.
+                sums.low = _mm256_add_epi32(sums.low, _mm256_slli_epi32::<8>(sums.high));
+                sums.high = _mm256_setzero_si256();
+            }
+            let scale = _mm256_set1_ps(head.scale[b / per_span]);
+            sums.group = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.low), scale, sums.group);
+            sums.low = _mm256_setzero_si256();
+        }
+    }
+}
+
+/// Sums of two products each of unsigned bytes with the upper and with the lower bytes of activations.
+#[inline(always)]
+unsafe fn products(q: __m256i, x: &Planes) -> [__m256i; 2] {
+    // SAFETY: the caller has AVX2; planes are two aligned vectors.
+    unsafe {
+        let x = x.0.as_ptr().cast::<__m256i>();
+        [_mm256_maddubs_epi16(q, _mm256_load_si256(x)), _mm256_maddubs_epi16(q, _mm256_load_si256(x.add(1)))]
+    }
+}
+
+/// The integer scales of run `b` in 16 lanes: of bytes 2 k and 2 k + 1 in lane k.
+#[inline(always)]
+unsafe fn sub<F: Weights>(sub: &[i16; 16], b: usize) -> __m256i {
+    // SAFETY: the caller has AVX2; there are two scales of every run.
+    unsafe {
+        let at = sub.as_ptr();
+        if F::SUB == Sub::Runs {
+            _mm256_set1_epi32(at.add(2 * b).cast::<i32>().read_unaligned())
+        } else {
+            let four_runs = _mm256_broadcastsi128_si256(_mm_loadu_si128(at.add(b / 4 * 8).cast()));
+            let [first, second] =
+                [4 * (b % 4) as i16, 4 * (b % 4) as i16 + 2].map(|byte| byte | (byte + 1) << 8);
+            let which = _mm256_set_m128i(_mm_set1_epi16(second), _mm_set1_epi16(first));
+            _mm256_shuffle_epi8(four_runs, which)
+        }
+    }
+}
+
+/// 32 bytes as [`Line`]s order them, times their integer scales.
+#[inline(always)]
+unsafe fn words<F: Weights>(q: __m256i, subs: &[i16; 16], b: usize) -> [__m256i; 2] {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let words = if F::SIGNED {
+            [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(q)), _mm256_srai_epi16::<8>(q)]
+        } else {
+            [_mm256_and_si256(q, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(q)]
+        };
+        if F::SUB == Sub::None {
+            return words;
+        }
+        let sub = sub::<F>(subs, b);
+        [_mm256_mullo_epi16(words[0], sub), _mm256_mullo_epi16(words[1], sub)]
     }
 }
 
@@ -305,10 +312,10 @@ unsafe fn unpack<F: Weights>(w: *const u8, blocks: usize, lines: &mut [Line], si
         sides[..8].copy_from_slice(&head.scale);
         sides[8..24].copy_from_slice(&head.offset);
         for (b, line) in lines.iter_mut().enumerate().take(blocks) {
-            let [low, high] = F::load(w, &head.sub, b);
+            let [even, odd] = words::<F>(F::load(w, b), &head.sub, b);
             let to = line.0.as_mut_ptr().cast::<__m256i>();
-            _mm256_store_si256(to, low);
-            _mm256_store_si256(to.add(1), high);
+            _mm256_store_si256(to, even);
+            _mm256_store_si256(to.add(1), odd);
         }
     }
 }

@@ -1,32 +1,30 @@
-//! Q4_0: w = q - 8, |w| <= 8; 4 products per lane: 4 * 8 * 32767 < 2^31.
+//! Q4_0: w = q <= 15, 8 above the value; 4 products per lane: 4 * 15 * 32639 < 2^31.
 
 use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, halves, nibbles};
+use super::weights::{Head, Sub, Weights, around, nibbles};
 
 /// See `formats/q4_0.rs` for the layout.
 pub(super) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_0;
+    const SIGNED: bool = false;
     const SPANS: usize = 8;
-    const OFFSETS: usize = 0;
+    const SUB: Sub = Sub::None;
+    const OFFSETS: usize = 8;
 
     #[inline(always)]
     unsafe fn head(group: *const u8, blocks: usize) -> Head {
         // SAFETY: the caller's promise.
-        unsafe { Head { scale: halves(group, 18, blocks), ..Head::EMPTY } }
+        unsafe { around(8.0, group, 18, blocks) }
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, _: &[i32; 16], b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, b: usize) -> __m256i {
         // SAFETY: the caller's promise.
-        unsafe {
-            let eight = _mm256_set1_epi16(8);
-            let [low, high] = nibbles(group.add(18 * b + 2));
-            [_mm256_sub_epi16(low, eight), _mm256_sub_epi16(high, eight)]
-        }
+        unsafe { nibbles(group.add(18 * b + 2)) }
     }
 }

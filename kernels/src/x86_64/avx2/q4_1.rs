@@ -1,17 +1,19 @@
-//! Q4_1: w = q <= 15; 4 products per lane: 4 * 15 * 32767 < 2^31.
+//! Q4_1: w = q <= 15; 4 products per lane: 4 * 15 * 32639 < 2^31.
 
-use std::arch::x86_64::__m256i;
+use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, halves, nibbles};
+use super::weights::{Head, Sub, Weights, halves, nibbles};
 
 /// See `formats/q4_1.rs` for the layout.
 pub(super) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_1;
+    const SIGNED: bool = false;
     const SPANS: usize = 8;
+    const SUB: Sub = Sub::None;
     const OFFSETS: usize = 8;
 
     #[inline(always)]
@@ -25,7 +27,7 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, _: &[i32; 16], b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, b: usize) -> __m256i {
         // SAFETY: the caller's promise.
         unsafe { nibbles(group.add(20 * b + 4)) }
     }

@@ -1,17 +1,19 @@
-//! Q4_K: w = q * sc <= 15 * 63 = 945; 32 products per lane: 32 * 945 * 32767 = 990874080 < 2^31.
+//! Q4_K: w = q * sc <= 15 * 63 = 945; 32 products per lane: 32 * 945 * 32639 = 987003360 < 2^31.
 
 use std::arch::x86_64::*;
 
 use cchaha_plan::Format;
 
-use super::weights::{Head, Weights, half, nibble, scaled, widened};
+use super::weights::{Head, Sub, Weights, bytes32, half, nibble};
 
 /// See `formats/q4_k.rs` for the layout.
 pub(super) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_K;
+    const SIGNED: bool = false;
     const SPANS: usize = 1;
+    const SUB: Sub = Sub::Runs;
     const OFFSETS: usize = 8;
 
     #[inline(always)]
@@ -21,13 +23,9 @@ impl Weights for Blocks {
     }
 
     #[inline(always)]
-    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2] {
+    unsafe fn load(group: *const u8, b: usize) -> __m256i {
         // SAFETY: the caller's promise.
-        unsafe {
-            let bytes = group.add(16 + 32 * (b / 2));
-            let (first, second) = (widened(bytes), widened(bytes.add(16)));
-            scaled([nibble(first, b % 2), nibble(second, b % 2)], sub[b], sub[b])
-        }
+        unsafe { nibble(bytes32(group.add(16 + 32 * (b / 2))), b % 2) }
     }
 }
 
@@ -48,7 +46,6 @@ pub(super) unsafe fn head_of(group: *const u8) -> Head {
         let m = _mm_set_epi32(0, 0, m[1] as i32, m[0] as i32);
         let mut head = Head::EMPTY;
         head.scale[0] = half(group);
-        // Two of the same i16 are the i32 that is broadcast.
         let sc = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(sc, sc));
         _mm256_storeu_si256(head.sub.as_mut_ptr().cast(), sc);
         let m = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m));

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::token;
-use crate::activations::{GROUP, Group};
+use crate::activations::{GROUP, Group, LARGEST};
 
 /// Below this a group is zero: its inverse scale would overflow.
 const TINY: f32 = 1e-30;
@@ -45,49 +45,84 @@ fn group(x: &[f32; GROUP], to: &mut Group) {
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), largest) };
     let largest = f32::from_bits(lanes.into_iter().fold(0, u32::max));
     let usable = largest.is_finite() && largest >= TINY;
+    let most = f32::from(LARGEST);
     to.scale = if usable {
-        largest / 32767.0
+        largest / most
     } else if largest.is_finite() {
         0.0
     } else {
         f32::NAN
     };
-    // For an unusable group every q is 0: 0 * x is 0 or NaN, and min with 32767 in front turns NaN into garbage, so the
-    // values are masked as integers.
-    let inverse = _mm256_set1_ps(if usable { 32767.0 / largest } else { 0.0 });
+    // For an unusable group every q is 0: 0 * x is 0 or NaN, and converting NaN gives garbage, so the values are masked as
+    // integers.
+    let inverse = _mm256_set1_ps(if usable { most / largest } else { 0.0 });
     let keep = _mm256_set1_epi32(if usable { -1 } else { 0 });
-    let ones = _mm256_set1_epi16(1);
-    for (i, x) in x.as_chunks::<16>().0.iter().enumerate() {
-        // SAFETY: the array has sixteen values.
-        let (a, b) = unsafe { (_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) };
-        let a = _mm256_and_si256(_mm256_cvtps_epi32(_mm256_mul_ps(a, inverse)), keep);
-        let b = _mm256_and_si256(_mm256_cvtps_epi32(_mm256_mul_ps(b, inverse)), keep);
-        // packs works within 128-bit halves; the permutation restores the order.
-        let q = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b));
-        let half = &mut to.q[i / 2].0[i % 2 * 16..][..16];
-        // SAFETY: the slice has sixteen values.
-        unsafe { _mm256_storeu_si256(half.as_mut_ptr().cast(), q) };
-        let pairs = _mm256_madd_epi16(q, ones);
-        let four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
-        let one = _mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
-        to.sums16[i] = _mm_cvtsi128_si32(one) as f32;
+    for (i, x) in x.as_chunks::<32>().0.iter().enumerate() {
+        let mut q = [_mm256_setzero_si256(); 2];
+        for (k, x) in x.as_chunks::<16>().0.iter().enumerate() {
+            // SAFETY: the array has sixteen values.
+            let (a, b) = unsafe { (_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) };
+            let a = _mm256_and_si256(_mm256_cvtps_epi32(_mm256_mul_ps(a, inverse)), keep);
+            let b = _mm256_and_si256(_mm256_cvtps_epi32(_mm256_mul_ps(b, inverse)), keep);
+            q[k] = in_order(_mm256_packs_epi32(a, b));
+            to.sums16[2 * i + k] = sum(q[k]) as f32;
+        }
+        let [a, b] = q;
+        let even = |x| _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(x));
+        let odd = |x| _mm256_srai_epi32::<16>(x);
+        let low = |x| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
+        let high = |x| _mm256_srai_epi16::<8>(_mm256_add_epi16(x, _mm256_set1_epi16(128)));
+        let line = to.q[i].0.as_mut_ptr().cast::<__m256i>();
+        let planes = to.planes[i].0.as_mut_ptr().cast::<__m256i>();
+        // SAFETY: a line and its planes are two vectors each, and aligned.
+        unsafe {
+            _mm256_store_si256(line, in_order(_mm256_packs_epi32(even(a), even(b))));
+            _mm256_store_si256(line.add(1), in_order(_mm256_packs_epi32(odd(a), odd(b))));
+            _mm256_store_si256(planes, in_order(_mm256_packs_epi16(high(a), high(b))));
+            _mm256_store_si256(planes.add(1), in_order(_mm256_packs_epi16(low(a), low(b))));
+        }
     }
     for (sum, pair) in to.sums32.iter_mut().zip(to.sums16.as_chunks::<2>().0) {
         *sum = pair[0] + pair[1];
     }
 }
 
+/// Packing works within 128-bit halves; this restores the order.
+#[target_feature(enable = "avx2")]
+fn in_order(packed: __m256i) -> __m256i {
+    _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
+}
+
+/// Sum of sixteen i16.
+#[target_feature(enable = "avx2")]
+fn sum(q: __m256i) -> i32 {
+    let pairs = _mm256_madd_epi16(q, _mm256_set1_epi16(1));
+    let four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+    let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+    _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Avx2;
-    use crate::activations::Activations;
+    use crate::activations::{Activations, Line, Planes};
 
     fn quantized(x: &[f32]) -> Vec<Group> {
         let mut to = Activations::new(1, x.len());
         quantize(x, to.shape(1, x.len()));
         to.groups
+    }
+
+    /// The values in order, which lines and planes must agree on.
+    fn in_order(group: &Group) -> Vec<i16> {
+        let lines = group.q.iter().flat_map(|Line(q)| (0..32).map(|i| q[i % 2 * 16 + i / 2]));
+        let planes = group.planes.iter().flat_map(|Planes([high, low])| {
+            high.iter().zip(low).map(|(&high, &low)| 256 * i16::from(high) + i16::from(low))
+        });
+        let (lines, planes): (Vec<_>, Vec<_>) = (lines.collect(), planes.collect());
+        assert_eq!(lines, planes);
+        lines
     }
 
     #[test]
@@ -96,11 +131,11 @@ mod tests {
         for n in [1usize, 31, 32, 256, 300, 896] {
             let x: Vec<f32> = (0..n).map(|i| ((i * 7919 % 1009) as f32 - 500.0) * 0.37).collect();
             for (group, x) in quantized(&x).iter().zip(x.chunks(GROUP)) {
-                let q = group.q.iter().flat_map(|line| line.0).collect::<Vec<_>>();
+                let q = in_order(group);
                 for (&q, &x) in q.iter().zip(x) {
                     let error = (f64::from(q) * f64::from(group.scale) - f64::from(x)).abs();
-                    // Half a step, and the rounding of the inverse and the product: 2 ulp of at most 32767.
-                    assert!(error <= f64::from(group.scale) * (0.5 + 2.0 * 32767.0 * 6e-8));
+                    // Half a step, and the rounding of the inverse and the product: 2 ulp of at most 32639.
+                    assert!(error <= f64::from(group.scale) * (0.5 + 2.0 * 32639.0 * 6e-8));
                 }
                 assert!(q[x.len()..].iter().all(|&q| q == 0));
                 for (s, sixteen) in group.sums16.iter().zip(q.chunks(16)) {
@@ -117,10 +152,10 @@ mod tests {
             let mut x = [1.0; 300];
             x[17] = bad;
             let groups = quantized(&x);
-            assert!(groups[0].scale.is_nan() && groups[0].q.iter().all(|line| line.0 == [0; 32]));
-            assert_eq!(groups[1].scale, 1.0 / 32767.0);
+            assert!(groups[0].scale.is_nan() && in_order(&groups[0]) == [0; GROUP]);
+            assert_eq!(groups[1].scale, 1.0 / 32639.0);
         }
         let groups = quantized(&[f32::from_bits(3); 256]);
-        assert!(groups[0].scale == 0.0 && groups[0].q.iter().all(|line| line.0 == [0; 32]));
+        assert!(groups[0].scale == 0.0 && in_order(&groups[0]) == [0; GROUP]);
     }
 }

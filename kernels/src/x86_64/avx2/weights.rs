@@ -1,11 +1,10 @@
-//! What a quantized format tells the 16-bit matrix loop: how to turn 32 values into two vectors of i16.
+//! What a quantized format tells the matrix loop: how to turn 32 values into one vector of bytes.
 //!
 //! No closures around intrinsics here and in the formats: with them Q6_K ran twenty times slower (0.3 GB/s), probably
 //! because a closure that is not inlined is compiled without AVX2.
 //!
-//! Zen has two shuffle ports for four vector pipes, and the optimizer spends them freely: it turns one widening load and
-//! 256-bit masks into 128-bit masks and two widening moves, and broadcasts out of registers what it could load
-//! broadcast. [`opaque`] and [`settle`] hide values from it where that cost up to half the speed.
+//! Zen has two shuffle ports for four vector pipes, and the optimizer spends them freely: it turns a load that broadcasts
+//! into a load and a shuffle. [`opaque`] and [`settle`] hide values from it where that cost up to half the speed.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -19,26 +18,40 @@ pub(super) struct Head {
     pub(super) scale: [f32; 8],
     /// Offsets per 32 or per 16 values; see [`Weights::OFFSETS`].
     pub(super) offset: [f32; 16],
-    /// Integer scales, each twice as i16 (see [`twice`]) so that one load broadcasts it; [`Weights::load`] knows which is
-    /// whose.
-    pub(super) sub: [i32; 16],
+    /// Integer scales; see [`Sub`].
+    pub(super) sub: [i16; 16],
 }
 
 impl Head {
     pub(super) const EMPTY: Head = Head { scale: [0.0; 8], offset: [0.0; 16], sub: [0; 16] };
 }
 
+/// Integer scales of a format.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sub {
+    /// None.
+    None,
+    /// One per run of 32 values, twice in [`Head::sub`], so that one load broadcasts it.
+    Runs,
+    /// One per 16 values.
+    Halves,
+}
+
 /// A format, 256 values at a time.
 ///
 /// ```text
-/// value = scale[span] * w + offset[..],   w: i16, the quant times its integer scale where the format has one
+/// value = scale[span] * w + offset[..],   w = q * sub[..] or q
 /// ```
-/// A span is summed in i32: with |x| <= 32767, `SPAN / 8` products per lane and |w| as each format states, the sum must
-/// stay below 2^31 = 2147483648. The bound stands in every format's header.
+/// A span is summed in i32: with |x| <= [`crate::activations::LARGEST`], `32 / SPANS` products per lane and |w| as each
+/// format states, the sum must stay below 2^31 = 2147483648. The bound stands in every format's header.
 pub(super) trait Weights {
     const FORMAT: Format;
-    /// Spans in a group: 8 (of 32 values), 2 (of 128) or 1 (of 256).
+    /// Whether `q` is an i8. If not it is a u8 of at most 63, so that two products with an i8 fit 16 bits.
+    const SIGNED: bool;
+    /// Spans in a group: 8 (of 32 values; without integer scales always), 4, 2 or 1 (of 256).
     const SPANS: usize;
+    /// Integer scales.
+    const SUB: Sub;
     /// Offsets in a group: 0, 8 (per 32 values) or 16 (per 16 values).
     const OFFSETS: usize;
     /// Bytes of a group.
@@ -50,11 +63,11 @@ pub(super) trait Weights {
     /// AVX2, and `group` points at that many.
     unsafe fn head(group: *const u8, blocks: usize) -> Head;
 
-    /// Run `b` of 32 values.
+    /// `q` of run `b` of 32 values.
     ///
     /// # Safety
-    /// AVX2, `group` holds run `b`, and `sub` is [`Head::sub`] of this group.
-    unsafe fn load(group: *const u8, sub: &[i32; 16], b: usize) -> [__m256i; 2];
+    /// AVX2, and `group` holds run `b`.
+    unsafe fn load(group: *const u8, b: usize) -> __m256i;
 }
 
 /// `x`, of which the optimizer knows nothing from here on.
@@ -63,7 +76,7 @@ pub(super) trait Weights {
 /// AVX2.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn opaque(mut x: __m256i) -> __m256i {
+unsafe fn opaque(mut x: __m256i) -> __m256i {
     // SAFETY: no instruction is emitted.
     unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
     x
@@ -76,19 +89,14 @@ pub(super) fn settle<T>(x: &mut T) {
     unsafe { asm!("/* {0} */", in(reg) x, options(nostack, preserves_flags)) };
 }
 
-/// A number in both halves of an i32.
-#[inline(always)]
-pub(super) fn twice(x: i16) -> i32 {
-    i32::from(x as u16) * 0x1_0001
-}
-
 /// The f16 at the start of `blocks` blocks of `stride` bytes, as f32; zeros after them.
 ///
 /// # Safety
 /// AVX2 and F16C, and the blocks are readable.
 #[inline(always)]
 pub(super) unsafe fn halves(first: *const u8, stride: usize, blocks: usize) -> [f32; 8] {
-    // Collected in general registers, which leaves the vector pipes to the products.
+    // Collected in general registers, which leaves the vector pipes to the products. Broadcasting and converting each
+    // f16 where it is used took 1.4 times as long for all of Q5_0.
     let mut words = [0u64; 2];
     for b in 0..blocks {
         // SAFETY: the caller's promise.
@@ -102,6 +110,20 @@ pub(super) unsafe fn halves(first: *const u8, stride: usize, blocks: usize) -> [
         _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(bits));
     }
     out
+}
+
+/// Scales, and the offset `-zero` scales, of blocks that start with an f16 and whose `q` is `zero` for the value 0.
+///
+/// # Safety
+/// As for [`halves`].
+#[inline(always)]
+pub(super) unsafe fn around(zero: f32, first: *const u8, stride: usize, blocks: usize) -> Head {
+    // SAFETY: the caller's promise.
+    let mut head = Head { scale: unsafe { halves(first, stride, blocks) }, ..Head::EMPTY };
+    for b in 0..8 {
+        head.offset[b] = -zero * head.scale[b];
+    }
+    head
 }
 
 /// One f16.
@@ -127,98 +149,110 @@ pub(super) unsafe fn bytes16(at: *const u8) -> __m128i {
     unsafe { _mm_loadu_si128(at.cast()) }
 }
 
-/// 16 bytes, each in 16 bits.
+/// 32 bytes.
 ///
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn widened(at: *const u8) -> __m256i {
+pub(super) unsafe fn bytes32(at: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
-    unsafe { opaque(_mm256_cvtepu8_epi16(bytes16(at))) }
+    unsafe { _mm256_loadu_si256(at.cast()) }
 }
 
-/// Low and high nibbles of 16 bytes, each in 16 bits.
+/// 16 bytes, twice.
 ///
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn nibbles(at: *const u8) -> [__m256i; 2] {
+pub(super) unsafe fn doubled(at: *const u8) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe { opaque(_mm256_broadcastsi128_si256(bytes16(at))) }
+}
+
+/// The low nibbles of 16 bytes, then the high ones.
+///
+/// # Safety
+/// AVX2; readable.
+#[inline(always)]
+pub(super) unsafe fn nibbles(at: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
-        let x = widened(at);
-        [_mm256_and_si256(x, _mm256_set1_epi16(15)), _mm256_srli_epi16::<4>(x)]
+        let shifted = _mm256_srlv_epi32(doubled(at), _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
+        _mm256_and_si256(shifted, _mm256_set1_epi8(15))
     }
 }
 
-/// The low (`which` 0) or high (1) nibble of widened bytes.
+/// The low (`which` 0) or high (1) nibble of every byte.
 ///
 /// # Safety
 /// AVX2.
 #[inline(always)]
 pub(super) unsafe fn nibble(x: __m256i, which: usize) -> __m256i {
     // SAFETY: the caller's promise.
-    unsafe { if which == 0 { _mm256_and_si256(x, _mm256_set1_epi16(15)) } else { _mm256_srli_epi16::<4>(x) } }
+    unsafe {
+        let x = if which == 0 { x } else { _mm256_srli_epi16::<4>(x) };
+        _mm256_and_si256(x, _mm256_set1_epi8(15))
+    }
 }
 
-/// Low and high nibbles of 16 bytes through a table of 16 signed bytes.
+/// The low, then the high nibbles of 16 bytes, through a table of 16 signed bytes.
 ///
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn looked_up(at: *const u8, table: &[i8; 16]) -> [__m256i; 2] {
+pub(super) unsafe fn looked_up(at: *const u8, table: &[i8; 16]) -> __m256i {
     // SAFETY: the caller's promise.
-    unsafe {
-        let (x, mask) = (bytes16(at), _mm_set1_epi8(15));
-        let table = _mm_loadu_si128(table.as_ptr().cast());
-        let (low, high) = (_mm_and_si128(x, mask), _mm_and_si128(_mm_srli_epi16::<4>(x), mask));
-        [
-            _mm256_cvtepi8_epi16(_mm_shuffle_epi8(table, low)),
-            _mm256_cvtepi8_epi16(_mm_shuffle_epi8(table, high)),
-        ]
-    }
+    unsafe { _mm256_shuffle_epi8(doubled(table.as_ptr().cast()), nibbles(at)) }
 }
 
-/// All bits set in the lanes whose bit is set among the 32 bits at `at`: lanes of the first 16 bits, then of the others.
-///
-/// A broadcast of 32 bits puts one half into the even lanes and the other into the odd ones; broadcasts from two bytes
-/// before and after have the halves the other way round, so two blends and no shuffle make both vectors.
+/// `mask` in the bytes whose bit is set among the 32 bits at `at`, 0 in the others.
 ///
 /// # Safety
-/// AVX2; readable, two bytes before and after included.
+/// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn lanes_of(at: *const u8) -> [__m256i; 2] {
+pub(super) unsafe fn where_set(at: *const u8, mask: i8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
-        let [before, here, after] = [broadcast(at.sub(2)), broadcast(at), broadcast(at.add(2))];
-        let one_each =
-            _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, i16::MIN);
-        let first = _mm256_blend_epi16::<0b1010_1010>(here, before);
-        let second = _mm256_blend_epi16::<0b1010_1010>(after, here);
-        [
-            _mm256_cmpeq_epi16(_mm256_and_si256(first, one_each), one_each),
-            _mm256_cmpeq_epi16(_mm256_and_si256(second, one_each), one_each),
-        ]
+        let word = opaque(_mm256_set1_epi32(at.cast::<i32>().read_unaligned()));
+        let eight_each =
+            _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+        let bits = _mm256_and_si256(_mm256_shuffle_epi8(word, eight_each), bit);
+        _mm256_and_si256(_mm256_cmpeq_epi8(bits, bit), _mm256_set1_epi8(mask))
     }
 }
 
-/// Four bytes in every 32-bit lane.
-#[inline(always)]
-unsafe fn broadcast(at: *const u8) -> __m256i {
-    // SAFETY: the caller has AVX2 and four readable bytes.
-    unsafe { opaque(_mm256_set1_epi32(at.cast::<i32>().read_unaligned())) }
-}
-
-/// `w` times two integer scales, given [`twice`] each.
+/// Bit `bit` of every byte, moved to bit `to`.
 ///
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn scaled(w: [__m256i; 2], first: i32, second: i32) -> [__m256i; 2] {
+pub(super) unsafe fn moved(x: __m256i, bit: usize, to: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_and_si256(shifted(x, to as i32 - bit as i32), _mm256_set1_epi8(1 << to)) }
+}
+
+/// `x` shifted in 16-bit lanes by up to 4 to the left, or, if `by` is negative, by up to 6 to the right. One instruction,
+/// once inlined.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn shifted(x: __m256i, by: i32) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
-        [
-            _mm256_mullo_epi16(w[0], _mm256_set1_epi32(first)),
-            _mm256_mullo_epi16(w[1], _mm256_set1_epi32(second)),
-        ]
+        match by {
+            4.. => _mm256_slli_epi16::<4>(x),
+            3 => _mm256_slli_epi16::<3>(x),
+            2 => _mm256_slli_epi16::<2>(x),
+            1 => _mm256_slli_epi16::<1>(x),
+            0 => x,
+            -1 => _mm256_srli_epi16::<1>(x),
+            -2 => _mm256_srli_epi16::<2>(x),
+            -3 => _mm256_srli_epi16::<3>(x),
+            -4 => _mm256_srli_epi16::<4>(x),
+            -5 => _mm256_srli_epi16::<5>(x),
+            _ => _mm256_srli_epi16::<6>(x),
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use cchaha_plan::{Activation, Format};
 
-use crate::activations::Group;
+use crate::activations::{Group, Lines};
 use crate::generic::attend::{Attend, attend};
 use crate::generic::elementwise::{Input, activate, add, scale, softcap};
 use crate::generic::matmul::product;
@@ -48,7 +48,7 @@ impl Kernel {
 }
 
 /// Quantizes one row of activations.
-pub(crate) type Quantize = fn(&[f32], &mut [Group]);
+pub(crate) type Quantize = fn(&[f32], &mut [Lines], &mut [Group]);
 
 /// A matrix kernel.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ pub(crate) struct Scratch {
     pub(crate) floats: Vec<f32>,
     /// Weight rows in 16 bits.
     pub(crate) lines: Vec<Line>,
-    /// Scales and offsets of those, and partial sums.
+    /// Scales and offsets of those.
     pub(crate) sides: Vec<f32>,
     /// Keys, values, scores and running sums of attention.
     pub(crate) attention: Vec<f32>,
@@ -38,6 +38,6 @@ impl Panel {
     /// The panel of rows of `cols` values.
     pub(crate) const fn of(cols: usize) -> Panel {
         let groups = Panel::ROWS * cols.div_ceil(GROUP);
-        Panel { lines: groups * GROUP_LINES, sides: groups * Panel::SIDES + Panel::ROWS * Panel::TOKENS * 8 }
+        Panel { lines: groups * GROUP_LINES, sides: groups * Panel::SIDES }
     }
 }

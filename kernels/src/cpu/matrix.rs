@@ -73,12 +73,15 @@ impl Matrix<'_> {
         if tokens == 0 {
             return; // a batch of which no logits are wanted
         }
-        let groups = to.shape(tokens, cols);
+        let (lines, groups) = to.shape(tokens, cols);
         let per_token = groups.len() / tokens;
-        let grid = Grid::new(groups, tokens, per_token, 8, per_token);
-        self.pool.run(self.scratch, grid, |_, _, mut tile| {
-            for t in tile.rows() {
-                quantize(&x[t * cols..][..cols], tile.row(t));
+        let grids = (
+            Grid::new(lines, tokens, per_token, 8, per_token),
+            Grid::new(groups, tokens, per_token, 8, per_token),
+        );
+        self.pool.run(self.scratch, grids, |_, _, (mut lines, mut groups)| {
+            for t in groups.rows() {
+                quantize(&x[t * cols..][..cols], lines.row(t), groups.row(t));
             }
         });
     }

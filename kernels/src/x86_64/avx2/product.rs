@@ -21,28 +21,37 @@
 //! Many tokens are bound by arithmetic: 16 rows are unpacked into an L2-sized panel, then
 //!
 //! ```text
-//! for 8 tokens:  for 4 groups (1024 columns; 20 KiB of activations stay in L1):  for 2 rows:  for 4 tokens:  8 accumulators
+//! for 8 tokens:  for 2 rows:  for 4 tokens:  all columns:  8 accumulators
 //! ```
-//! Per 32 products a tile spends 2 vpmaddwd, 1 add, 1 convert, 1 FMA: 5 instructions on 4 pipes, 1.25 cycles; formats with
-//! integer scales inside the panel (K-quants) save the last two.
+//! Per 32 products a tile spends 2 vpmaddwd, 1 add, 1 convert, 1 FMA: 5 instructions on 4 pipes, 1.25 cycles, and in practice 1.7;
+//! formats with integer scales inside the panel (K-quants) save the last two. Dropped: tiles of 4 x 2 (93 against 103 G
+//! operations per second), 3 x 2 (92) and 2 x 3 (97); passes of 4 groups through all tiles, for L1, with sums in memory (their
+//! set-up cost more than L1 gave).
 //!
 //! Measured with one thread on weights in L3 (2-core AMD EPYC Zen 4, AVX2 only, 2.7 GHz, 2026-11), one token, GiB/s: Q8_0 18,
-//! Q6_K 11.1, Q4_1 10.4, Q4_K 10.3, Q4_0 9.8, Q5_0 9.6; 64 tokens, G operations per second: Q4_K 79, Q5_0 and Q8_0 64, Q4_1 and
-//! Q6_K 60. Whole model, Qwen2.5-Coder-0.5B Q4_K_M, 2 threads, t/s in one run: 50 (llama.cpp 39; two neighbouring rows of
+//! Q6_K 11.1, Q4_1 10.4, Q4_K 10.3, Q4_0 9.8, Q5_0 9.6; 64 tokens, G operations per second: Q4_K 88, Q5_0 and Q8_0 70, Q6_K 68. Whole model, Qwen2.5-Coder-0.5B Q4_K_M, 2 threads, t/s in one run: 50 (llama.cpp 39; two neighbouring rows of
 //! i16 at once with prefetch, as it was before, 37).
 
 use std::arch::x86_64::*;
 
 use super::lanes::sum;
 use super::weights::{Head, Sub, Weights, settle};
-use crate::activations::{GROUP, GROUP_LINES, Group, Line, Planes};
+use crate::activations::{GROUP, GROUP_LINES, Group, Line, Lines, Planes};
 use crate::isa::Avx2;
 use crate::pool::Tile;
 use crate::product::Product;
 use crate::scratch::{Panel, Scratch};
 
-/// Groups of a pass over the panel.
-const PASS: usize = 4;
+/// Rows and tokens of a tile: 8 accumulators, 4 vectors of activations and one row's weights fill the 16 registers.
+const ROWS: usize = 2;
+const TOKENS: usize = 4;
+
+/// Activations, `[token][group]`.
+#[derive(Clone, Copy)]
+struct X<'a> {
+    lines: &'a [Lines],
+    groups: &'a [Group],
+}
 
 /// The outputs of one tile: columns of the tile are rows of the weight.
 pub(super) fn product<F: Weights>(_: Avx2, p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
@@ -51,7 +60,8 @@ pub(super) fn product<F: Weights>(_: Avx2, p: &Product<'_>, scratch: &mut Scratc
     assert_eq!(p.format.row_bytes(p.cols), Some(p.row_bytes), "rows are whole blocks");
     assert!(p.weights.len() >= p.rows * p.row_bytes && out.cols().end <= p.rows, "all rows are there");
     assert_eq!(p.quantized.per_token, per_token, "activations have the weight's columns");
-    let x = &p.quantized.groups[..p.tokens * per_token];
+    let groups = p.tokens * per_token;
+    let x = X { lines: &p.quantized.lines[..groups], groups: &p.quantized.groups[..groups] };
     // SAFETY: the token proves the instructions; the lengths were checked.
     unsafe { if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }
 }
@@ -92,10 +102,10 @@ unsafe fn offsets<F: Weights>(group: __m256, offset: *const f32, x: &Group) -> _
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn one<F: Weights>(p: &Product<'_>, x: &[Group], out: &mut Tile<'_, f32>) {
+unsafe fn one<F: Weights>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
     for row in out.cols() {
         let mut total = _mm256_setzero_ps();
-        for (g, x) in x.iter().enumerate() {
+        for (g, x) in x.lines.iter().zip(x.groups).enumerate() {
             // SAFETY: rows and groups were checked by the caller.
             unsafe {
                 let w = p.weights.as_ptr().add(row * p.row_bytes + g * F::BYTES);
@@ -105,7 +115,7 @@ unsafe fn one<F: Weights>(p: &Product<'_>, x: &[Group], out: &mut Tile<'_, f32>)
                     2 => group_of_one::<F, 2>(w, x, 2),
                     n => group_of_one::<F, 0>(w, x, n),
                 };
-                total = _mm256_fmadd_ps(group, _mm256_set1_ps(x.scale), total);
+                total = _mm256_fmadd_ps(group, _mm256_set1_ps(x.1.scale), total);
             }
         }
         // SAFETY: AVX2 is there.
@@ -126,7 +136,11 @@ struct Sums {
 
 /// A group of `blocks` runs: 8, at the end of a row 4 or 2 for the widths models have, and any (`N` = 0) for the rest.
 #[inline(always)]
-unsafe fn group_of_one<F: Weights, const N: usize>(w: *const u8, x: &Group, blocks: usize) -> __m256 {
+unsafe fn group_of_one<F: Weights, const N: usize>(
+    w: *const u8,
+    x: (&Lines, &Group),
+    blocks: usize,
+) -> __m256 {
     let blocks = if N == 0 { blocks } else { N };
     // SAFETY: `w` holds `blocks` runs of 32 values.
     unsafe {
@@ -153,21 +167,21 @@ unsafe fn group_of_one<F: Weights, const N: usize>(w: *const u8, x: &Group, bloc
                 }
             }
         }
-        offsets::<F>(sums.group, head.offset.as_ptr(), x)
+        offsets::<F>(sums.group, head.offset.as_ptr(), x.1)
     }
 }
 
 /// Adds run `b`; at the end of its span the i32 sums move on to the floats.
 #[inline(always)]
-unsafe fn run_of_one<F: Weights>(w: *const u8, head: &Head, x: &Group, b: usize, sums: &mut Sums) {
+unsafe fn run_of_one<F: Weights>(w: *const u8, head: &Head, x: (&Lines, &Group), b: usize, sums: &mut Sums) {
     let per_span = GROUP_LINES / F::SPANS;
     // SAFETY: `w` holds run `b`.
     unsafe {
         let q = F::load(w, b);
         if F::SIGNED {
-            sums.low = _mm256_add_epi32(sums.low, dot(words::<F>(q, &head.sub, b), &x.q[b]));
+            sums.low = _mm256_add_epi32(sums.low, dot(words::<F>(q, &head.sub, b), &x.0[b]));
         } else {
-            let [high, low] = products(q, &x.planes[b]);
+            let [high, low] = products(q, &x.1.planes[b]);
             if F::SUB == Sub::None {
                 let high = _mm256_madd_epi16(high, _mm256_set1_epi16(256));
                 sums.low = _mm256_add_epi32(high, _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
@@ -236,22 +250,12 @@ unsafe fn words<F: Weights>(q: __m256i, subs: &[i16; 16], b: usize) -> [__m256i;
     }
 }
 
-/// A panel of unpacked rows: `lines` is `[row][group][8]`, `sides` is `[row][group][8 scales, 16 offsets]`.
-#[derive(Clone, Copy)]
-struct Unpacked<'a> {
-    lines: &'a [Line],
-    sides: &'a [f32],
-    cols: usize,
-    per_row: usize,
-}
-
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn many<F: Weights>(p: &Product<'_>, x: &[Group], scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+unsafe fn many<F: Weights>(p: &Product<'_>, x: X<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
     let per_row = p.cols.div_ceil(GROUP);
     let groups = Panel::ROWS * per_row;
     let lines = &mut scratch.lines[..groups * GROUP_LINES];
-    let (sides, totals) = scratch.sides.split_at_mut(groups * Panel::SIDES);
-    let totals = totals[..Panel::ROWS * Panel::TOKENS * 8].as_chunks_mut::<8>().0;
+    let sides = &mut scratch.sides[..groups * Panel::SIDES];
     let rows = out.cols();
     for first in rows.clone().step_by(Panel::ROWS) {
         let count = Panel::ROWS.min(rows.end - first);
@@ -265,42 +269,45 @@ unsafe fn many<F: Weights>(p: &Product<'_>, x: &[Group], scratch: &mut Scratch, 
                 unsafe { unpack::<F>(w.add(g * F::BYTES), blocks(p.cols, g), lines, sides) };
             }
         }
-        let panel = Unpacked { lines, sides, cols: p.cols, per_row };
         for token in (0..p.tokens).step_by(Panel::TOKENS) {
-            let tokens = Panel::TOKENS.min(p.tokens - token);
-            totals.fill([0.0; 8]);
-            for pass in (0..per_row).step_by(PASS) {
-                let pass = pass..(pass + PASS).min(per_row);
-                for r in (0..count).step_by(2) {
-                    for t in (0..tokens).step_by(4) {
-                        let x = &x[(token + t) * per_row..];
-                        let totals = &mut totals[r * Panel::TOKENS + t..];
-                        let (g, n) = (pass.clone(), (count - r, tokens - t));
-                        // SAFETY: the panel has these rows, `x` these tokens, `totals` both.
-                        unsafe {
-                            match n {
-                                (2.., 4..) => tile::<F, 2, 4>(panel, r, g, x, totals),
-                                (2.., 3) => tile::<F, 2, 3>(panel, r, g, x, totals),
-                                (2.., 2) => tile::<F, 2, 2>(panel, r, g, x, totals),
-                                (2.., _) => tile::<F, 2, 1>(panel, r, g, x, totals),
-                                (_, 4..) => tile::<F, 1, 4>(panel, r, g, x, totals),
-                                (_, 3) => tile::<F, 1, 3>(panel, r, g, x, totals),
-                                (_, 2) => tile::<F, 1, 2>(panel, r, g, x, totals),
-                                (_, _) => tile::<F, 1, 1>(panel, r, g, x, totals),
-                            }
+            let end = p.tokens.min(token + Panel::TOKENS);
+            for r in (0..count).step_by(ROWS) {
+                let lines = &lines[r * per_row * GROUP_LINES..];
+                let sides = &sides[r * per_row * Panel::SIDES..];
+                for t in (token..end).step_by(TOKENS) {
+                    let x = X { lines: &x.lines[t * per_row..], groups: &x.groups[t * per_row..] };
+                    let at = (t, first + r);
+                    // SAFETY: the panel has these rows and `x` these tokens.
+                    unsafe {
+                        match (count - r, end - t) {
+                            (ROWS.., TOKENS..) => tile::<F, ROWS, TOKENS>(p, lines, sides, x, at, out),
+                            (ROWS.., _) => singles::<F, ROWS>(p, lines, sides, x, at, end, out),
+                            (_, _) => singles::<F, 1>(p, lines, sides, x, at, end.min(t + TOKENS), out),
                         }
                     }
                 }
             }
-            for t in 0..tokens {
-                for r in 0..count {
-                    let total = &totals[r * Panel::TOKENS + t];
-                    // SAFETY: eight values.
-                    let dot = unsafe { sum(_mm256_loadu_ps(total.as_ptr())) };
-                    p.put(out, token + t, first + r, dot);
-                }
-            }
         }
+    }
+}
+
+/// Tokens `at.0..end` one by one.
+#[inline(always)]
+unsafe fn singles<F: Weights, const R: usize>(
+    p: &Product<'_>,
+    lines: &[Line],
+    sides: &[f32],
+    x: X<'_>,
+    at: (usize, usize),
+    end: usize,
+    out: &mut Tile<'_, f32>,
+) {
+    let per_row = p.cols.div_ceil(GROUP);
+    for t in at.0..end {
+        let from = (t - at.0) * per_row;
+        let x = X { lines: &x.lines[from..], groups: &x.groups[from..] };
+        // SAFETY: the caller's promise.
+        unsafe { tile::<F, R, 1>(p, lines, sides, x, (t, at.1), out) };
     }
 }
 
@@ -320,101 +327,126 @@ unsafe fn unpack<F: Weights>(w: *const u8, blocks: usize, lines: &mut [Line], si
     }
 }
 
-/// Adds groups `pass` of `R` rows times `T` tokens to `totals`, `[row][Panel::TOKENS]` from the tile's corner.
-#[inline(always)]
+/// Outputs of `T` tokens and `R` rows, from `at` = (token, row), where `lines`, `sides` and `x` start: `[row][group][8]`,
+/// `[row][group][8 scales, 16 offsets]` and `[token][group]`.
+///
+/// A function of its own, walking whole rows: inlined, or called for a few groups at a time, its set-up took a third of the time.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile<F: Weights, const R: usize, const T: usize>(
-    panel: Unpacked<'_>,
-    row: usize,
-    pass: std::ops::Range<usize>,
-    x: &[Group],
-    totals: &mut [[f32; 8]],
+    p: &Product<'_>,
+    lines: &[Line],
+    sides: &[f32],
+    x: X<'_>,
+    at: (usize, usize),
+    out: &mut Tile<'_, f32>,
 ) {
-    let per_row = panel.per_row;
-    for g in pass {
-        let n = blocks(panel.cols, g);
-        let w: [&[Line; GROUP_LINES]; R] = std::array::from_fn(|r| {
-            let from = ((row + r) * per_row + g) * GROUP_LINES;
-            panel.lines[from..].first_chunk().expect("invariant: the panel has whole groups")
-        });
-        let sides: [&[f32; Panel::SIDES]; R] = std::array::from_fn(|r| {
-            let from = ((row + r) * per_row + g) * Panel::SIDES;
-            panel.sides[from..].first_chunk().expect("invariant: the panel has whole groups")
-        });
-        let x: [&Group; T] = std::array::from_fn(|t| &x[t * per_row + g]);
-        // SAFETY: AVX2 is the caller's promise; the rest is references.
+    let per_row = p.cols.div_ceil(GROUP);
+    assert!(lines.len() >= R * per_row * GROUP_LINES && sides.len() >= R * per_row * Panel::SIDES);
+    assert!(x.lines.len() >= T * per_row && x.groups.len() >= T * per_row);
+    let mut totals = [[_mm256_setzero_ps(); T]; R];
+    for g in 0..per_row {
+        // SAFETY: AVX2 is the caller's promise, the lengths were checked.
         unsafe {
-            let groups = if n == GROUP_LINES {
-                group_of_many::<F, R, T>(w, sides, x, GROUP_LINES)
-            } else {
-                group_of_many::<F, R, T>(w, sides, x, n)
-            };
-            for r in 0..R {
-                for t in 0..T {
-                    let group = offsets::<F>(groups[r][t], sides[r].as_ptr().add(8), x[t]);
-                    let total = totals[r * Panel::TOKENS + t].as_mut_ptr();
-                    let sum = _mm256_fmadd_ps(group, _mm256_set1_ps(x[t].scale), _mm256_loadu_ps(total));
-                    _mm256_storeu_ps(total, sum);
+            let w = lines.as_ptr().add(g * GROUP_LINES);
+            let sides = sides.as_ptr().add(g * Panel::SIDES);
+            let (lines, groups) = (x.lines.as_ptr().add(g), x.groups.as_ptr().add(g));
+            let sums = group_of_many::<F, R, T>(w, sides, lines, per_row, blocks(p.cols, g));
+            for t in 0..T {
+                let x = &*groups.add(t * per_row);
+                for r in 0..R {
+                    let offset = sides.add(r * per_row * Panel::SIDES + 8);
+                    let group = offsets::<F>(sums[r][t], offset, x);
+                    totals[r][t] = _mm256_fmadd_ps(group, _mm256_set1_ps(x.scale), totals[r][t]);
                 }
             }
         }
     }
-}
-
-/// Line `b` of every row.
-#[inline(always)]
-unsafe fn vectors<const R: usize>(w: [&[Line; GROUP_LINES]; R], b: usize) -> [[__m256i; 2]; R] {
-    // SAFETY: the caller has AVX2; lines are aligned.
-    unsafe {
-        let mut out = [[_mm256_setzero_si256(); 2]; R];
+    for t in 0..T {
         for r in 0..R {
-            let at = w[r][b].0.as_ptr().cast::<__m256i>();
-            out[r] = [_mm256_load_si256(at), _mm256_load_si256(at.add(1))];
+            // SAFETY: AVX2 is there.
+            p.put(out, at.0 + t, at.1 + r, unsafe { sum(totals[r][t]) });
         }
-        out
     }
 }
 
+/// Sums of `R` rows times `T` tokens over a group; rows are `per_row` groups apart.
+///
+/// [`opaque`] keeps runs apart: left alone, the compiler unrolls them all, reassociates the integer sums and then spills a
+/// hundred registers.
 #[inline(always)]
 unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
-    w: [&[Line; GROUP_LINES]; R],
-    sides: [&[f32; Panel::SIDES]; R],
-    x: [&Group; T],
+    w: *const Line,
+    sides: *const f32,
+    x: *const Lines,
+    per_row: usize,
     blocks: usize,
 ) -> [[__m256; T]; R] {
-    // SAFETY: AVX2 is the caller's promise; lines are aligned.
+    // SAFETY: AVX2 is the caller's promise; lines are aligned; every row and token has this group.
     unsafe {
         let mut groups = [[_mm256_setzero_ps(); T]; R];
-        if F::SPANS == 8 {
-            for b in 0..blocks {
-                let w = vectors(w, b);
-                for t in 0..T {
-                    for r in 0..R {
-                        let scale = _mm256_set1_ps(sides[r][b]);
-                        let dot = _mm256_cvtepi32_ps(dot(w[r], &x[t].q[b]));
-                        groups[r][t] = _mm256_fmadd_ps(dot, scale, groups[r][t]);
-                    }
-                }
-            }
-        } else {
-            let per_span = 8 / F::SPANS;
-            for span in 0..F::SPANS {
-                let mut sums = [[_mm256_setzero_si256(); T]; R];
-                for b in span * per_span..(span + 1) * per_span {
-                    let w = vectors(w, b);
-                    for t in 0..T {
-                        for r in 0..R {
-                            sums[r][t] = _mm256_add_epi32(sums[r][t], dot(w[r], &x[t].q[b]));
-                        }
-                    }
-                }
+        if F::SPANS == GROUP_LINES {
+            let mut b = 0;
+            while b < blocks {
+                let mut scales = [_mm256_setzero_ps(); R];
+                let mut lines = [[_mm256_setzero_si256(); 2]; R];
                 for r in 0..R {
-                    let scale = _mm256_set1_ps(sides[r][span]);
-                    for t in 0..T {
-                        groups[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r][t]), scale, groups[r][t]);
+                    scales[r] = _mm256_set1_ps(*sides.add(r * per_row * Panel::SIDES + b));
+                    lines[r] = line(w.add(r * per_row * GROUP_LINES + b));
+                }
+                for t in 0..T {
+                    let x = &(*x.add(t * per_row))[b];
+                    for r in 0..R {
+                        let dot = _mm256_cvtepi32_ps(dot(lines[r], x));
+                        groups[r][t] = _mm256_fmadd_ps(dot, scales[r], groups[r][t]);
                     }
+                }
+                b = opaque_count(b + 1);
+            }
+            return groups;
+        }
+        let per_span = GROUP_LINES / F::SPANS;
+        for span in 0..F::SPANS {
+            let mut sums = [[_mm256_setzero_si256(); T]; R];
+            let mut b = span * per_span;
+            let end = b + per_span;
+            while b < end {
+                let mut lines = [[_mm256_setzero_si256(); 2]; R];
+                for r in 0..R {
+                    lines[r] = line(w.add(r * per_row * GROUP_LINES + b));
+                }
+                for t in 0..T {
+                    let x = &(*x.add(t * per_row))[b];
+                    for r in 0..R {
+                        sums[r][t] = _mm256_add_epi32(sums[r][t], dot(lines[r], x));
+                    }
+                }
+                b = opaque_count(b + 1);
+            }
+            for r in 0..R {
+                let scale = _mm256_set1_ps(*sides.add(r * per_row * Panel::SIDES + span));
+                for t in 0..T {
+                    groups[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r][t]), scale, groups[r][t]);
                 }
             }
         }
         groups
+    }
+}
+
+/// `n`, of which the optimizer knows nothing.
+#[inline(always)]
+fn opaque_count(mut n: usize) -> usize {
+    // SAFETY: no instruction is emitted.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
+    n
+}
+
+#[inline(always)]
+unsafe fn line(line: *const Line) -> [__m256i; 2] {
+    // SAFETY: the caller has AVX2; lines are two aligned vectors.
+    unsafe {
+        let at = line.cast::<__m256i>();
+        [_mm256_load_si256(at), _mm256_load_si256(at.add(1))]
     }
 }

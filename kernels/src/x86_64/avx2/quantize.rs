@@ -3,35 +3,35 @@
 use std::arch::x86_64::*;
 
 use super::token;
-use crate::activations::{GROUP, Group, LARGEST};
+use crate::activations::{GROUP, Group, LARGEST, Lines};
 
 /// Below this a group is zero: its inverse scale would overflow.
 const TINY: f32 = 1e-30;
 
-/// Quantizes one row into `groups`, `x.len().div_ceil(256)` of them.
-pub(crate) fn quantize(x: &[f32], groups: &mut [Group]) {
+/// Quantizes one row into `lines` and `groups`, `x.len().div_ceil(256)` of them.
+pub(crate) fn quantize(x: &[f32], lines: &mut [Lines], groups: &mut [Group]) {
     token();
-    assert_eq!(groups.len(), x.len().div_ceil(GROUP));
+    assert!(groups.len() == x.len().div_ceil(GROUP) && lines.len() == groups.len());
     // SAFETY: the token proves that the instructions are there.
-    unsafe { row(x, groups) }
+    unsafe { row(x, lines, groups) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn row(x: &[f32], groups: &mut [Group]) {
-    for (x, to) in x.chunks(GROUP).zip(groups) {
+fn row(x: &[f32], lines: &mut [Lines], groups: &mut [Group]) {
+    for ((x, lines), to) in x.chunks(GROUP).zip(lines).zip(groups) {
         match x.as_array::<GROUP>() {
-            Some(x) => group(x, to),
+            Some(x) => group(x, lines, to),
             None => {
                 let mut padded = [0.0; GROUP];
                 padded[..x.len()].copy_from_slice(x);
-                group(&padded, to);
+                group(&padded, lines, to);
             }
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn group(x: &[f32; GROUP], to: &mut Group) {
+fn group(x: &[f32; GROUP], lines: &mut Lines, to: &mut Group) {
     // As integers, magnitudes order like the floats, with infinity and NaN on top.
     let magnitude = _mm256_set1_epi32(i32::MAX);
     let mut largest = _mm256_setzero_si256();
@@ -72,7 +72,7 @@ fn group(x: &[f32; GROUP], to: &mut Group) {
         let odd = |x| _mm256_srai_epi32::<16>(x);
         let low = |x| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
         let high = |x| _mm256_srai_epi16::<8>(_mm256_add_epi16(x, _mm256_set1_epi16(128)));
-        let line = to.q[i].0.as_mut_ptr().cast::<__m256i>();
+        let line = lines[i].0.as_mut_ptr().cast::<__m256i>();
         let planes = to.planes[i].0.as_mut_ptr().cast::<__m256i>();
         // SAFETY: a line and its planes are two vectors each, and aligned.
         unsafe {
@@ -108,15 +108,16 @@ mod tests {
     use crate::Avx2;
     use crate::activations::{Activations, Line, Planes};
 
-    fn quantized(x: &[f32]) -> Vec<Group> {
+    fn quantized(x: &[f32]) -> Vec<(Lines, Group)> {
         let mut to = Activations::new(1, x.len());
-        quantize(x, to.shape(1, x.len()));
-        to.groups
+        let (lines, groups) = to.shape(1, x.len());
+        quantize(x, lines, groups);
+        to.lines.into_iter().zip(to.groups).collect()
     }
 
     /// The values in order, which lines and planes must agree on.
-    fn in_order(group: &Group) -> Vec<i16> {
-        let lines = group.q.iter().flat_map(|Line(q)| (0..32).map(|i| q[i % 2 * 16 + i / 2]));
+    fn in_order((lines, group): &(Lines, Group)) -> Vec<i16> {
+        let lines = lines.iter().flat_map(|Line(q)| (0..32).map(|i| q[i % 2 * 16 + i / 2]));
         let planes = group.planes.iter().flat_map(|Planes([high, low])| {
             high.iter().zip(low).map(|(&high, &low)| 256 * i16::from(high) + i16::from(low))
         });
@@ -131,7 +132,7 @@ mod tests {
         for n in [1usize, 31, 32, 256, 300, 896] {
             let x: Vec<f32> = (0..n).map(|i| ((i * 7919 % 1009) as f32 - 500.0) * 0.37).collect();
             for (group, x) in quantized(&x).iter().zip(x.chunks(GROUP)) {
-                let q = in_order(group);
+                let (q, group) = (in_order(group), &group.1);
                 for (&q, &x) in q.iter().zip(x) {
                     let error = (f64::from(q) * f64::from(group.scale) - f64::from(x)).abs();
                     // Half a step, and the rounding of the inverse and the product: 2 ulp of at most 32639.
@@ -152,10 +153,10 @@ mod tests {
             let mut x = [1.0; 300];
             x[17] = bad;
             let groups = quantized(&x);
-            assert!(groups[0].scale.is_nan() && in_order(&groups[0]) == [0; GROUP]);
-            assert_eq!(groups[1].scale, 1.0 / 32639.0);
+            assert!(groups[0].1.scale.is_nan() && in_order(&groups[0]) == [0; GROUP]);
+            assert_eq!(groups[1].1.scale, 1.0 / 32639.0);
         }
         let groups = quantized(&[f32::from_bits(3); 256]);
-        assert!(groups[0].scale == 0.0 && in_order(&groups[0]) == [0; GROUP]);
+        assert!(groups[0].1.scale == 0.0 && in_order(&groups[0]) == [0; GROUP]);
     }
 }

@@ -76,7 +76,7 @@ pub(super) trait Weights {
 /// AVX2.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn opaque(mut x: __m256i) -> __m256i {
+pub(super) unsafe fn opaque(mut x: __m256i) -> __m256i {
     // SAFETY: no instruction is emitted.
     unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
     x

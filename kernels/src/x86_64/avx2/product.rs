@@ -29,7 +29,8 @@
 //! set-up cost more than L1 gave).
 //!
 //! Measured with one thread on weights in L3 (2-core AMD EPYC Zen 4, AVX2 only, 2.7 GHz, 2026-11), one token, GiB/s: Q8_0 18,
-//! Q6_K 11.1, Q4_1 10.4, Q4_K 10.3, Q4_0 9.8, Q5_0 9.6; 64 tokens, G operations per second: Q4_K 88, Q5_0 and Q8_0 70, Q6_K 68. Whole model, Qwen2.5-Coder-0.5B Q4_K_M, 2 threads, t/s in one run: 50 (llama.cpp 39; two neighbouring rows of
+//! Q6_K 11.1, Q4_1 10.4, Q4_K 10.3, Q4_0 9.8, Q5_0 9.6; 64 tokens, G operations per second: Q4_K 88, Q5_0 and Q8_0 70,
+//! Q6_K 68. Whole model, Qwen2.5-Coder-0.5B Q4_K_M, 2 threads, t/s in one run: 50 (llama.cpp 39; two neighbouring rows of
 //! i16 at once with prefetch, as it was before, 37).
 
 use std::arch::x86_64::*;
@@ -42,7 +43,7 @@ use crate::pool::Tile;
 use crate::product::Product;
 use crate::scratch::{Panel, Scratch};
 
-/// Rows and tokens of a tile: 8 accumulators, 4 vectors of activations and one row's weights fill the 16 registers.
+/// Rows and tokens of a tile: 8 accumulators, 4 vectors of weights and the temporaries fill the 16 registers.
 const ROWS: usize = 2;
 const TOKENS: usize = 4;
 

@@ -94,8 +94,8 @@ fn rope_rules_nobody_knows_are_named() {
 
 #[test]
 fn architectures_nobody_knows_are_named_with_those_that_run() {
-    refused("granite", &["\"granite\"", "gemma3, llama, qwen2, qwen3, starcoder2"], |_, _| {});
-    refused("llama", &["\"mamba\""], |metadata, _| {
+    let supported = "gemma3, granite, llama, qwen2, qwen3, qwen3moe, starcoder2";
+    refused("llama", &["\"mamba\"", supported], |metadata, _| {
         metadata.set("general.architecture", "mamba".to_owned());
     });
 }
@@ -108,6 +108,7 @@ fn missing_tensors_are_named() {
         ("llama", "token_embd.weight"),
         ("qwen2", "blk.0.attn_k.bias"),
         ("qwen3", "blk.0.attn_q_norm.weight"),
+        ("qwen3moe", "blk.1.ffn_down_exps.weight"),
         ("gemma3", "blk.6.post_ffw_norm.weight"),
         ("starcoder2", "blk.0.ffn_norm.bias"),
     ] {

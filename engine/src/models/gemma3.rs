@@ -19,46 +19,38 @@ const LAYERS_OF_27B: usize = 62;
 pub(super) fn build(b: &mut Builder<'_>) -> Result<()> {
     let dims = b.dims();
     let norm = b.rms_norm()?;
-    let global = Rotary {
-        dim: dims.rotary_dim,
-        base: b.keys().positive_or("rope.freq_base", 1e6)?,
-        context: dims.context,
-        layout: RopeLayout::Halves,
+    let rotary = b.rotary(RopeLayout::Halves, 1e6)?;
+    let global_table = rotary.scaled(b.keys(), None)?;
+    let local_base = b.keys().positive_or("rope.freq_base_swa", 10000.0)?;
+    let global = Attention {
+        bias: Bias::None,
+        head_norms: true,
+        rope: b.rope(global_table),
+        mask: b.mask(MaskRule::CAUSAL),
+        scale: match dims.n_layers {
+            LAYERS_OF_27B => (1.0 / ((dims.n_embd / dims.n_heads) as f64).sqrt()) as f32,
+            _ => dims.attention_scale(),
+        },
+        softcap: b.keys().cap("attn_logit_softcapping")?,
     };
-    let local = Rotary { base: b.keys().positive_or("rope.freq_base_swa", 10000.0)?, ..global };
-    let global_table = global.scaled(b.keys(), None)?;
-    // The file's scaling stretches the global layers only.
-    let ropes = [b.rope(global_table), b.rope(local.unscaled())];
-    let window = b.keys().u32_above_0("attention.sliding_window")?;
-    let masks = [b.mask(MaskRule::CAUSAL), b.mask(MaskRule { window, ..MaskRule::CAUSAL })];
-    let is_local = local_layers(b, window.is_some())?;
-    let scale = match dims.n_layers {
-        LAYERS_OF_27B => (1.0 / ((dims.n_embd / dims.n_heads) as f64).sqrt()) as f32,
-        _ => dims.attention_scale(),
+    let local = Attention {
+        // The file's scaling stretches the global layers only.
+        rope: b.rope(Rotary { base: local_base, ..rotary }.unscaled()),
+        mask: b.window_mask()?,
+        ..global
     };
-    let softcap = b.keys().cap("attn_logit_softcapping")?;
+    let is_local = local_layers(b, local.mask != global.mask)?;
     let final_softcap = b.keys().cap("final_logit_softcapping")?;
 
     let mut x = b.embed((dims.n_embd as f64).sqrt() as f32)?;
     for layer in b.layers() {
         b.enter(layer);
-        let kind = usize::from(is_local[layer as usize]);
-        let h = b.norm(norm, "attn_norm", x)?;
-        let q = b.linear("attn_q", Bias::None, h, dims.q_width())?;
-        let k = b.linear("attn_k", Bias::None, h, dims.kv_width())?;
-        let v = b.linear("attn_v", Bias::None, h, dims.kv_width())?;
-        b.norm_heads(norm, "attn_q_norm", q)?;
-        b.norm_heads(norm, "attn_k_norm", k)?;
-        b.rotate(ropes[kind], q);
-        b.rotate(ropes[kind], k);
-        let a = b.attend(Attention { mask: masks[kind], scale, softcap }, q, k, v);
-        let [a, residual] = b.wanted_rows([a, x]);
-        x = residual;
+        let attention = if is_local[layer as usize] { local } else { global };
+        let a = b.attention(norm, attention, &mut x)?;
         let a = b.linear("attn_output", Bias::None, a, dims.n_embd)?;
         b.norm_in_place(norm, "post_attention_norm", a)?;
         b.add(a, x);
-        let h = b.norm(norm, "ffn_norm", x)?;
-        let f = b.gated(Activation::GeluTanh, h)?;
+        let f = b.gated(norm, Activation::GeluTanh, x)?;
         let f = b.linear("ffn_down", Bias::None, f, dims.n_embd)?;
         b.norm_in_place(norm, "post_ffw_norm", f)?;
         b.add(f, x);

@@ -119,6 +119,11 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.str(&self.used(name))?)
     }
 
+    /// A yes or no that may be absent.
+    pub(crate) fn bool(&self, name: &str) -> Result<Option<bool>> {
+        Ok(self.metadata.bool(&self.used(name))?)
+    }
+
     /// A list of yes and no, or a number, or nothing.
     pub(crate) fn bools_or_u32(&self, name: &str) -> Result<Option<BoolsOrU32<'a>>> {
         let key = self.used(name);

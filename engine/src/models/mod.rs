@@ -2,10 +2,12 @@
 
 mod builder;
 mod gemma3;
+mod granite;
 mod keys;
 mod llama;
 mod qwen2;
 mod qwen3;
+mod qwen3moe;
 mod starcoder2;
 
 use cchaha_gguf::Gguf;
@@ -21,9 +23,11 @@ type Build = fn(&mut Builder<'_>) -> Result<()>;
 /// Every supported architecture by its name in `general.architecture`.
 const ARCHITECTURES: &[(&str, Build)] = &[
     ("gemma3", gemma3::build),
+    ("granite", granite::build),
     ("llama", llama::build),
     ("qwen2", qwen2::build),
     ("qwen3", qwen3::build),
+    ("qwen3moe", qwen3moe::build),
     ("starcoder2", starcoder2::build),
 ];
 

@@ -4,37 +4,25 @@ use cchaha_plan::{Activation, MaskRule, RopeLayout};
 
 use super::builder::{Attention, Bias, Builder};
 use crate::error::Result;
-use crate::rope::Rotary;
 
 pub(super) fn build(b: &mut Builder<'_>) -> Result<()> {
-    let dims = b.dims();
     let norm = b.rms_norm()?;
-    let rotary = Rotary {
-        dim: dims.rotary_dim,
-        base: b.keys().positive_or("rope.freq_base", 10000.0)?,
-        context: dims.context,
-        layout: RopeLayout::Halves,
+    let table = b.rotary(RopeLayout::Halves, 10000.0)?.scaled(b.keys(), None)?;
+    let attention = Attention {
+        bias: Bias::Required,
+        head_norms: false,
+        rope: b.rope(table),
+        mask: b.mask(MaskRule::CAUSAL),
+        scale: b.dims().attention_scale(),
+        softcap: None,
     };
-    let table = rotary.scaled(b.keys(), None)?;
-    let rope = b.rope(table);
-    let mask = b.mask(MaskRule::CAUSAL);
-    let attention = Attention { mask, scale: dims.attention_scale(), softcap: None };
 
     let mut x = b.embed(1.0)?;
     for layer in b.layers() {
         b.enter(layer);
-        let h = b.norm(norm, "attn_norm", x)?;
-        let q = b.linear("attn_q", Bias::Required, h, dims.q_width())?;
-        let k = b.linear("attn_k", Bias::Required, h, dims.kv_width())?;
-        let v = b.linear("attn_v", Bias::Required, h, dims.kv_width())?;
-        b.rotate(rope, q);
-        b.rotate(rope, k);
-        let a = b.attend(attention, q, k, v);
-        let [a, residual] = b.wanted_rows([a, x]);
-        x = residual;
+        let a = b.attention(norm, attention, &mut x)?;
         b.linear_add("attn_output", Bias::None, a, x)?;
-        let h = b.norm(norm, "ffn_norm", x)?;
-        let f = b.gated(Activation::Silu, h)?;
+        let f = b.gated(norm, Activation::Silu, x)?;
         b.linear_add("ffn_down", Bias::None, f, x)?;
     }
     b.output(norm, x)?;

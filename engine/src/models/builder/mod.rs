@@ -1,40 +1,23 @@
-//! What the architecture files build their plans with: weights by name and shape, buffers, and the few steps
-//! that every decoder is made of.
+//! What the architecture files build their plans with: weights by name and shape, buffers, single steps, and in
+//! `blocks` the groups of steps that most decoders share.
+
+mod blocks;
+mod dims;
 
 use std::collections::HashMap;
 
 use cchaha_gguf::{Gguf, TensorInfo};
 use cchaha_plan::{
-    Activation, BufferId, BufferSpec, Bytes, Format, KvSlot, KvSpec, MaskId, MaskRule, NormKind, Op, Plan,
-    RopeId, RopeTable, Rows, Shape, Step, Weight, WeightId,
+    Activation, BufferId, BufferSpec, Bytes, Format, MaskId, MaskRule, NormKind, Op, Plan, RopeId,
+    RopeLayout, RopeTable, Rows, Shape, Step, Weight, WeightId,
 };
+
+pub(crate) use blocks::Attention;
+pub(crate) use dims::Dims;
 
 use super::keys::Keys;
 use crate::error::{Error, Result};
-
-/// No model comes near it; it bounds what a hostile file can make us allocate before its tensors are looked at.
-const MAX_HEAD_DIM: usize = 1 << 16;
-
-/// The sizes every decoder has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dims {
-    /// Layers.
-    pub(crate) n_layers: usize,
-    /// Values of the residual stream.
-    pub(crate) n_embd: usize,
-    /// Query heads.
-    pub(crate) n_heads: usize,
-    /// Key/value heads.
-    pub(crate) n_kv_heads: usize,
-    /// Values of a head.
-    pub(crate) head_dim: usize,
-    /// Values of a head that turn.
-    pub(crate) rotary_dim: usize,
-    /// Hidden values of the feed-forward block.
-    pub(crate) n_ff: usize,
-    /// Tokens of context the model was trained for.
-    pub(crate) context: usize,
-}
+use crate::rope::Rotary;
 
 /// Whether a product has a bias, by the tensor named `{name}.bias`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,16 +35,6 @@ pub(crate) enum Bias {
 pub(crate) struct Norm {
     pub(crate) kind: NormKind,
     pub(crate) eps: f32,
-}
-
-/// What attention needs to know beside its inputs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attention {
-    pub(crate) mask: MaskId,
-    /// Factor on scores.
-    pub(crate) scale: f32,
-    /// Soft cap on scores.
-    pub(crate) softcap: Option<f32>,
 }
 
 /// A plan in the making. Names of tensors are those after `blk.N.` inside a layer.
@@ -132,12 +105,6 @@ impl<'a> Builder<'a> {
         Ok(Norm { kind: NormKind::Layer, eps })
     }
 
-    /// A rotary table for [`Builder::rotate`].
-    pub(crate) fn rope(&mut self, table: RopeTable) -> RopeId {
-        self.plan.ropes.push(table);
-        RopeId(self.plan.ropes.len() as u32 - 1)
-    }
-
     /// The file's divisors of rotary frequencies, if it has some.
     pub(crate) fn rope_factors(&mut self) -> Result<Option<Vec<f32>>> {
         let Some(id) = self.find("rope_freqs.weight", Shape::vector(self.dims.rotary_dim / 2))? else {
@@ -153,6 +120,23 @@ impl<'a> Builder<'a> {
         Ok(Some(bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()))
     }
 
+    /// Factor on scores: the file's `attention.scale`, or the usual one.
+    pub(crate) fn attention_scale(&self) -> Result<f32> {
+        Ok(self.keys.f64("attention.scale")?.map_or(self.dims.attention_scale(), |scale| scale as f32))
+    }
+
+    /// The unscaled rotary positions of the file's `rope.freq_base`, `base` where it has none.
+    pub(crate) fn rotary(&self, layout: RopeLayout, base: f64) -> Result<Rotary> {
+        let base = self.keys.positive_or("rope.freq_base", base)?;
+        Ok(Rotary { dim: self.dims.rotary_dim, base, context: self.dims.context, layout })
+    }
+
+    /// A rotary table for [`Attention`].
+    pub(crate) fn rope(&mut self, table: RopeTable) -> RopeId {
+        self.plan.ropes.push(table);
+        RopeId(self.plan.ropes.len() as u32 - 1)
+    }
+
     /// A visibility rule for [`Attention`].
     pub(crate) fn mask(&mut self, rule: MaskRule) -> MaskId {
         let known = self.plan.masks.iter().position(|mask| *mask == rule);
@@ -160,6 +144,12 @@ impl<'a> Builder<'a> {
             self.plan.masks.push(rule);
             self.plan.masks.len() - 1
         }) as u32)
+    }
+
+    /// Causal, within the file's sliding window if it has one.
+    pub(crate) fn window_mask(&mut self) -> Result<MaskId> {
+        let window = self.keys.u32_above_0("attention.sliding_window")?;
+        Ok(self.mask(MaskRule { window, ..MaskRule::CAUSAL }))
     }
 
     /// Layer numbers; call [`Builder::enter`] with each.
@@ -271,11 +261,6 @@ impl<'a> Builder<'a> {
         self.norm_groups(norm, name, self.width(x), x, x)
     }
 
-    /// Normalizes every head in place.
-    pub(crate) fn norm_heads(&mut self, norm: Norm, name: &str, x: BufferId) -> Result<()> {
-        self.norm_groups(norm, name, self.dims.head_dim, x, x)
-    }
-
     fn norm_groups(
         &mut self,
         norm: Norm,
@@ -332,17 +317,6 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// `out = activation(gate x) * (up x)`: the gated half of a feed-forward block (arXiv 2002.05202).
-    pub(crate) fn gated(&mut self, activation: Activation, x: BufferId) -> Result<BufferId> {
-        let shape = Shape::matrix(self.dims.n_ff, self.width(x));
-        let gate = self.weight("ffn_gate.weight", shape)?;
-        let up = self.weight("ffn_up.weight", shape)?;
-        let scratch = self.buffer("ffn_gate", self.dims.n_ff, x);
-        let out = self.buffer("ffn_up", self.dims.n_ff, x);
-        self.step(Op::GatedMatMul { gate, up, activation, x, scratch, out });
-        Ok(out)
-    }
-
     /// `x = activation(x)`.
     pub(crate) fn activate(&mut self, activation: Activation, x: BufferId) {
         self.step(Op::Activate { activation, x, up: None, out: x });
@@ -353,49 +327,16 @@ impl<'a> Builder<'a> {
         self.step(Op::Add { a: residual, b: x, out: residual });
     }
 
+    /// `x *= factor`; a factor of 1 is no step.
+    pub(crate) fn scale(&mut self, factor: f32, x: BufferId) {
+        if factor != 1.0 {
+            self.step(Op::Scale { factor, x });
+        }
+    }
+
     /// `x = cap * tanh(x / cap)`.
     pub(crate) fn softcap(&mut self, cap: f32, x: BufferId) {
         self.step(Op::Softcap { cap, x });
-    }
-
-    /// Turns every head by its token's position.
-    pub(crate) fn rotate(&mut self, table: RopeId, x: BufferId) {
-        self.step(Op::Rope { table, head_dim: self.dims.head_dim, x });
-    }
-
-    /// Stores keys and values and attends to all that are visible; the layer's only attention.
-    pub(crate) fn attend(&mut self, attention: Attention, q: BufferId, k: BufferId, v: BufferId) -> BufferId {
-        let Dims { n_heads, n_kv_heads, head_dim, .. } = self.dims;
-        self.plan.kv.push(KvSpec { n_kv_heads, head_dim });
-        let slot = KvSlot(self.plan.kv.len() as u32 - 1);
-        let out = self.buffer("attended", n_heads * head_dim, q);
-        self.step(Op::KvStore { slot, k, v });
-        let Attention { mask, scale, softcap } = attention;
-        self.step(Op::Attend {
-            q,
-            slot,
-            n_heads,
-            scale,
-            softcap,
-            mask,
-            selection: None,
-            sink_scores: None,
-            out,
-        });
-        out
-    }
-
-    /// In the last layer, goes on with the rows whose logits are wanted: call it after the attention.
-    pub(crate) fn wanted_rows<const N: usize>(&mut self, buffers: [BufferId; N]) -> [BufferId; N] {
-        if self.layer.is_none_or(|layer| layer as usize + 1 != self.dims.n_layers) {
-            return buffers;
-        }
-        buffers.map(|x| {
-            let spec = BufferSpec { rows: Rows::Logits, ..self.plan.buffer(x).clone() };
-            let out = self.buffer_of(spec);
-            self.step(Op::TakeRows { x, out });
-            out
-        })
     }
 
     /// Final norm and output product; the embeddings serve where the file has no `output.weight`.
@@ -430,58 +371,6 @@ impl<'a> Builder<'a> {
             .validate()
             .map_err(|error| Error::model(format!("{}: {}", self.gguf.name(), error.message)))?;
         Ok(self.plan)
-    }
-}
-
-impl Dims {
-    fn read(keys: &Keys<'_>) -> Result<Dims> {
-        let n_embd = keys.count("embedding_length")?;
-        let n_heads = keys.count("attention.head_count")?;
-        let n_kv_heads = keys.count_or("attention.head_count_kv", n_heads)?;
-        if !n_heads.is_multiple_of(n_kv_heads) {
-            return Err(keys.error(
-                "attention.head_count",
-                format!("is {n_heads}, which {n_kv_heads} KV heads (attention.head_count_kv) do not divide"),
-            ));
-        }
-        let head_dim = keys.count_or("attention.key_length", (n_embd / n_heads).max(1))?;
-        let value_dim = keys.count_or("attention.value_length", head_dim)?;
-        if value_dim != head_dim {
-            return Err(keys.error(
-                "attention.value_length",
-                format!("is {value_dim}, supported is only the {head_dim} of attention.key_length"),
-            ));
-        }
-        if head_dim > MAX_HEAD_DIM {
-            return Err(
-                keys.error("attention.key_length", format!("is {head_dim}, expected {MAX_HEAD_DIM} at most"))
-            );
-        }
-        let rotary_dim = keys.count_or("rope.dimension_count", head_dim)?;
-        if rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {
-            return Err(keys.error(
-                "rope.dimension_count",
-                format!("is {rotary_dim}, expected an even number up to the {head_dim} values of a head"),
-            ));
-        }
-        let n_layers = keys.count("block_count")?;
-        let (n_ff, context) = (keys.count("feed_forward_length")?, keys.count("context_length")?);
-        Ok(Dims { n_layers, n_embd, n_heads, n_kv_heads, head_dim, rotary_dim, n_ff, context })
-    }
-
-    /// Values of all query heads.
-    pub(crate) fn q_width(&self) -> usize {
-        self.n_heads * self.head_dim
-    }
-
-    /// Values of all key (or value) heads.
-    pub(crate) fn kv_width(&self) -> usize {
-        self.n_kv_heads * self.head_dim
-    }
-
-    /// The usual factor on scores, `1 / sqrt(head_dim)`.
-    pub(crate) fn attention_scale(&self) -> f32 {
-        (1.0 / (self.head_dim as f64).sqrt()) as f32
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod activations;
 mod cpu;
+pub mod encode;
 pub mod formats;
 mod generic;
 mod isa;

@@ -35,4 +35,4 @@ pub use metadata::Metadata;
 pub use model::Gguf;
 pub use tensor::{Dims, TensorInfo};
 pub use value::{Array, Strings, Value};
-pub use write::{TensorSpec, write, write_to};
+pub use write::{Staged, TensorSpec, remove_leftovers, stage, write, write_to};

@@ -1,7 +1,7 @@
 //! Writing a model: keys and tensor headers first, then each tensor's data as it is made.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use cchaha_plan::Format;
@@ -17,6 +17,9 @@ const VERSION: u32 = 3;
 /// The longest tensor name llama.cpp reads, which keeps it in 64 bytes with a zero at the end.
 const MAX_TENSOR_NAME_BYTES: usize = 63;
 
+/// End of the temporary file's name.
+const TEMPORARY: &str = ".gguf.tmp";
+
 /// Names tried for the temporary file.
 const MAX_ATTEMPTS: u32 = 1000;
 
@@ -31,34 +34,131 @@ pub struct TensorSpec {
     pub dims: Dims,
 }
 
-/// Writes a GGUF version 3 file at `path`.
-///
-/// `data(i, out)` is called once for each tensor, in order, and writes exactly the
-/// `dims.n_bytes(format)` bytes of `tensors[i]` to `out`; so no more than one tensor need be in memory.
-///
-/// All is written to a temporary file in the same folder, brought to disk, and renamed: whatever happens,
-/// `path` afterwards holds what it held before or the finished file. A process that is killed may leave the
-/// temporary file, `NAME.PID-0.gguf.tmp`.
+/// Writes a GGUF version 3 file at `path`: [`stage`], then [`Staged::commit`].
 ///
 /// # Errors
-/// [`Error::Unwritable`] where the result would not be a valid file or `data` writes another number of bytes,
-/// [`Error::Io`] where the file system or `data` fails.
+/// As [`stage`] and [`Staged::commit`].
 pub fn write(
     path: &Path,
     metadata: &Metadata,
     tensors: &[TensorSpec],
     data: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Error> {
+    stage(path, metadata, tensors, data, |_| ())?.commit()
+}
+
+/// Writes a GGUF version 3 file beside `path`, under a temporary name.
+///
+/// `data(i, out)` is called once for each tensor, in order, and writes exactly the
+/// `dims.n_bytes(format)` bytes of `tensors[i]` to `out`; so no more than one tensor need be in memory.
+/// Then `finish` may put other values of the same sizes into the metadata: what is known only once all data has been
+/// seen, such as checksums.
+///
+/// Whatever happens, `path` holds what it held before until [`Staged::commit`]. A process that is killed may leave
+/// the temporary file, `NAME.PID-0.gguf.tmp`; the next one that writes `path` removes it.
+///
+/// # Errors
+/// [`Error::Unwritable`] where the result would not be a valid file, `data` writes another number of bytes or `finish`
+/// changes the size of the metadata; [`Error::Io`] where the file system or `data` fails.
+pub fn stage(
+    path: &Path,
+    metadata: &Metadata,
+    tensors: &[TensorSpec],
+    data: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
+    finish: impl FnOnce(&mut Metadata),
+) -> Result<Staged, Error> {
     let name = path.display().to_string();
     let failed = |source| Error::Io { file: name.clone(), action: "write", source };
     if path.is_dir() {
         return Err(Error::Directory { file: name });
     }
+    remove_leftovers(path);
     let (temporary, mut file) = Temporary::create(path).map_err(failed)?;
     write_to(&name, &mut file, metadata, tensors, data)?;
+    let mut finished = metadata.clone();
+    finish(&mut finished);
+    rewrite_header(&name, &mut file, metadata, &finished, tensors)?;
     file.sync_all().map_err(failed)?;
-    drop(file);
-    temporary.rename_to(path).map_err(failed)
+    Ok(Staged { temporary, file, target: path.to_owned() })
+}
+
+/// A finished file under a temporary name; dropped, it is removed.
+#[derive(Debug)]
+pub struct Staged {
+    temporary: Temporary,
+    /// Holds the lock that tells other processes that the file is not left over.
+    file: File,
+    target: PathBuf,
+}
+
+impl Staged {
+    /// Gives the file its name, in one step.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file system refuses; then the temporary file is removed.
+    pub fn commit(self) -> Result<(), Error> {
+        let Staged { temporary, file, target } = self;
+        let outcome = temporary.rename_to(&target);
+        drop(file);
+        outcome.map_err(|source| Error::Io { file: target.display().to_string(), action: "write", source })
+    }
+}
+
+/// Puts `after` in the place of `before` at the start of the file.
+fn rewrite_header(
+    name: &str,
+    file: &mut File,
+    before: &Metadata,
+    after: &Metadata,
+    tensors: &[TensorSpec],
+) -> Result<(), Error> {
+    let alignment = u64::from(before.alignment()?);
+    let sizes = tensor_sizes(name, tensors, alignment)?;
+    let failed = |source| Error::Io { file: name.to_owned(), action: "write", source };
+    let header = |metadata: &Metadata| {
+        let mut sink = Sink { out: BufWriter::new(Vec::new()), written: 0 };
+        sink.header(metadata, tensors, &sizes, alignment)?;
+        sink.out.into_inner().map_err(io::IntoInnerError::into_error)
+    };
+    let (before, after) = (header(before).map_err(failed)?, header(after).map_err(failed)?);
+    if before == after {
+        return Ok(());
+    }
+    if before.len() != after.len() {
+        let problem = "the finished metadata has another size";
+        return Err(unwritable(name, Place::Header, problem));
+    }
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&after)).map_err(failed)
+}
+
+/// Removes the temporary files of `path`, and of the parts of a split model of that name, whose writers are gone: a
+/// living writer holds a lock on its file. What cannot be removed is left.
+pub fn remove_leftovers(path: &Path) {
+    let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { return };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(|name| is_temporary_of(stem, name)) {
+            continue;
+        }
+        if let Ok(file) = OpenOptions::new().write(true).open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether [`Temporary::create`] names a file so for a target `STEM.gguf` or a part of it.
+fn is_temporary_of(stem: &str, name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let middle = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(TEMPORARY));
+    let Some((part, numbers)) = middle.and_then(|middle| middle.rsplit_once('.')) else { return false };
+    let ours = numbers.split_once('-').is_some_and(|(process, attempt)| digits(process) && digits(attempt));
+    let whole = part.is_empty();
+    let part = part.strip_prefix('-').and_then(|part| part.split_once("-of-"));
+    ours && (whole || part.is_some_and(|(part, count)| digits(part) && digits(count)))
 }
 
 /// Writes a GGUF version 3 file to `out`, as [`write()`] does to a path; `name` stands for the file in errors.
@@ -293,28 +393,38 @@ impl<W: Write> Sink<W> {
 }
 
 /// A file that is removed again unless it is renamed to what it was made for.
+#[derive(Debug)]
 struct Temporary {
     path: PathBuf,
     renamed: bool,
 }
 
 impl Temporary {
-    /// Beside `target`, under a name no other process uses.
+    /// Beside `target`, under a name no other process uses, and locked for as long as the file is open.
     fn create(target: &Path) -> io::Result<(Temporary, File)> {
         let stem = target.file_stem().ok_or_else(|| io::Error::other("the path names no file"))?;
-        // Never a file that is there: another thread may be writing it, or a process that had this number
-        // before may have been killed.
-        let mut attempt = 0;
-        loop {
+        for attempt in 0..MAX_ATTEMPTS {
             let mut name = stem.to_owned();
-            name.push(format!(".{}-{attempt}.gguf.tmp", std::process::id()));
+            name.push(format!(".{}-{attempt}{TEMPORARY}", std::process::id()));
             let path = target.with_file_name(name);
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok((Temporary { path, renamed: false }, file)),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_ATTEMPTS => attempt += 1,
+            // Never a file that is there: another thread may be writing it, or a process that had this number
+            // before may have been killed.
+            let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(e),
+            };
+            let temporary = Temporary { path, renamed: false };
+            // Between the two calls another process may have taken the file for a leftover, and locked or removed it.
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => continue,
+                // A file system without locks has no one who tidies up either.
+                Err(TryLockError::Error(_)) => return Ok((temporary, file)),
+                Ok(()) if temporary.path.exists() => return Ok((temporary, file)),
+                Ok(()) => {}
             }
         }
+        Err(io::Error::other("too many temporary files in the folder"))
     }
 
     fn rename_to(mut self, target: &Path) -> io::Result<()> {

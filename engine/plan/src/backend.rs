@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Batch, Plan, Result};
+use crate::{Batch, Error, Plan, Result, WeightId};
 
 /// How much a runner must be able to hold; everything is allocated for it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,4 +53,19 @@ pub trait Runner: Send {
     /// # Errors
     /// Where the batch breaks the limits or the device fails.
     fn run(&mut self, batch: &Batch<'_>) -> Result<&[f32]>;
+
+    /// From now on shows `observer` what weights are multiplied with.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] where this back end cannot show it.
+    fn observe(&mut self, _observer: Box<dyn Observer>) -> Result<()> {
+        Err(Error::unsupported("this device does not show what weights are multiplied with; use the cpu"))
+    }
+}
+
+/// Sees the inputs of matrix products.
+pub trait Observer: Send + Sync {
+    /// Matrix `expert` of `weight` (0 for an ordinary one) is about to be multiplied with the rows of `x`,
+    /// `[rows, cols]` for a weight of `cols` columns.
+    fn input(&mut self, weight: WeightId, expert: usize, x: &[f32]);
 }

@@ -16,7 +16,7 @@ mod plan;
 mod rope;
 mod weights;
 
-pub use backend::{Backend, Footprint, Limits, Runner};
+pub use backend::{Backend, Footprint, Limits, Observer, Runner};
 pub use batch::{Batch, Cells, EMPTY};
 pub use cost::Cost;
 pub use error::{Error, ErrorKind, Result};

@@ -1,6 +1,6 @@
 //! Mixture of experts: route every token, then run each expert once on the tokens that chose it.
 
-use cchaha_plan::{Activation, Result, Routing, Weight};
+use cchaha_plan::{Activation, Observer, Result, Routing, Weight, WeightId};
 
 use super::matrix::{Matrix, Operands};
 use crate::activations::Activations;
@@ -53,6 +53,8 @@ impl ExpertBuffers {
 /// One Experts step on one batch.
 #[derive(Debug)]
 pub(crate) struct Experts<'a> {
+    /// Gate, up and down, for the observer.
+    pub(crate) ids: [WeightId; 3],
     /// `[tokens, n_experts]`.
     pub(crate) router: &'a [f32],
     pub(crate) routing: Routing,
@@ -74,7 +76,9 @@ impl Experts<'_> {
         quantized: &mut Activations,
         buffers: &mut ExpertBuffers,
         out: &mut [f32],
+        mut observer: Option<&mut (dyn Observer + 'static)>,
     ) {
+        let [gate_id, up_id, down_id] = self.ids;
         let (cols, rows) = (self.gate.shape.cols, self.gate.shape.rows);
         let n_experts = self.gate.shape.experts;
         for t in 0..self.tokens {
@@ -97,6 +101,10 @@ impl Experts<'_> {
             for (row, &(t, _)) in buffers.rows.chunks_exact_mut(cols).zip(&buffers.members) {
                 row.copy_from_slice(&self.x[t as usize * cols..][..cols]);
             }
+            if let Some(observer) = &mut observer {
+                observer.input(gate_id, expert, &buffers.rows[..n * cols]);
+                observer.input(up_id, expert, &buffers.rows[..n * cols]);
+            }
             for weight in [self.gate, self.up] {
                 if let Some(quantize) = matrix.quantizer(weight) {
                     matrix.quantize(quantize, &buffers.rows, n, cols, quantized);
@@ -111,6 +119,9 @@ impl Experts<'_> {
                 &mut buffers.gate[..n * rows],
                 &mut buffers.hidden[..n * rows],
             );
+            if let Some(observer) = &mut observer {
+                observer.input(down_id, expert, &buffers.hidden[..n * rows]);
+            }
             if let Some(quantize) = matrix.quantizer(self.down) {
                 matrix.quantize(quantize, &buffers.hidden, n, rows, quantized);
             }

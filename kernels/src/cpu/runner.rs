@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cchaha_plan::{
-    Batch, BufferId, Footprint, Limits, NormKind, Op, PAGE_CELLS, Plan, Result, Rows, Runner, WeightId,
+    Batch, BufferId, Footprint, Limits, NormKind, Observer, Op, PAGE_CELLS, Plan, Result, Rows, Runner,
+    WeightId,
 };
 
 use super::Picked;
@@ -128,7 +129,6 @@ impl Sizes {
 }
 
 /// See the file's header.
-#[derive(Debug)]
 pub(crate) struct CpuRunner {
     plan: Arc<Plan>,
     sizes: Sizes,
@@ -146,6 +146,7 @@ pub(crate) struct CpuRunner {
     selections: Vec<Selection>,
     rotary: Vec<Rotary>,
     experts: ExpertBuffers,
+    observer: Option<Box<dyn Observer>>,
 }
 
 impl CpuRunner {
@@ -185,6 +186,7 @@ impl CpuRunner {
             selections: (0..plan.selections).map(|_| selection()).collect::<Result<_>>()?,
             rotary: rotary.collect::<Result<_>>()?,
             experts: ExpertBuffers::new(sizes.experts, limits.batch)?,
+            observer: None,
             plan,
             sizes,
             picked,
@@ -241,8 +243,13 @@ impl CpuRunner {
         move |row| if id == out { Input::Out } else { Input::Row(&buffer[row * width..][..width]) }
     }
 
-    /// Makes sure `quantized` holds `x` if this weight's kernel reads it.
+    /// Gets an input ready: shows it to the observer, and makes sure `quantized` holds it if this weight's kernel reads
+    /// that.
     fn quantize(&mut self, weight: WeightId, x: BufferId, tokens: usize) {
+        if let Some(observer) = &mut self.observer {
+            let cols = self.plan.buffer(x).width;
+            observer.input(weight, 0, &self.buffers[x.index()][..tokens * cols]);
+        }
         let mut matrix = Matrix { picked: &self.picked, pool: &self.pool, scratch: &mut self.scratch };
         if let Some(quantize) = matrix.quantizer(self.plan.weight(weight))
             && self.twin_of != Some(x)
@@ -277,6 +284,11 @@ impl Runner for CpuRunner {
             self.step(&plan, &step.op, batch);
         }
         Ok(&self.buffers[plan.logits.index()][..batch.logits.len() * plan.vocab])
+    }
+
+    fn observe(&mut self, observer: Box<dyn Observer>) -> Result<()> {
+        self.observer = Some(observer);
+        Ok(())
     }
 }
 
@@ -370,6 +382,7 @@ impl CpuRunner {
                 let mut buffer = self.take(out);
                 self.twin_of = None;
                 let experts = Experts {
+                    ids: [gate, up, down],
                     router: &self.buffers[router.index()],
                     routing,
                     top_k,
@@ -383,7 +396,14 @@ impl CpuRunner {
                         Rows::Logits => batch.logits.len(),
                     },
                 };
-                experts.run(&mut matrix!(self), &mut self.quantized, &mut self.experts, &mut buffer);
+                let observer = self.observer.as_deref_mut();
+                experts.run(
+                    &mut matrix!(self),
+                    &mut self.quantized,
+                    &mut self.experts,
+                    &mut buffer,
+                    observer,
+                );
                 self.put(out, buffer);
             }
             Op::TopK { x, k, values, indices } => {
@@ -471,10 +491,12 @@ impl CpuRunner {
         let selection = &mut self.selections[out.index()];
         selection.n_kv_heads = plan.kv[slot.index()].n_kv_heads;
         selection.words = self.sizes.pages().div_ceil(64);
-        let per_token = selection.n_kv_heads * selection.words;
-        let grid = Grid::new(&mut selection.bits, batch.tokens.len(), per_token, 1, per_token);
-        self.pool.run(&mut self.scratch, grid, |scratch, t, mut tile| {
-            select(&args, t, pages, &mut scratch.pages, tile.row(t));
+        let words = selection.words;
+        let per_token = selection.n_kv_heads * words;
+        let grid = Grid::new(&mut selection.bits, batch.tokens.len(), per_token, 1, words);
+        self.pool.run(&mut self.scratch, grid, |scratch, _, mut tile| {
+            let (t, head) = (tile.rows().start, tile.cols().start / words);
+            select(&args, (t, head), pages, &mut scratch.pages, tile.row(t));
         });
     }
 

@@ -32,12 +32,10 @@ mod q8_0;
 
 use cchaha_plan::{FORMATS, Format};
 
-#[cfg(target_arch = "x86_64")]
 pub(crate) use iq4_nl::CODEBOOK;
 pub use iq4_nl::Iq4Nl;
 pub use iq4_xs::Iq4Xs;
 pub use mxfp4::Mxfp4;
-#[cfg(target_arch = "x86_64")]
 pub(crate) use mxfp4::{E2M1_DOUBLED, half_scale};
 pub use q2_k::Q2K;
 pub use q3_k::Q3K;

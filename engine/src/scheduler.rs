@@ -29,6 +29,9 @@ pub struct Request<'a> {
     pub tokens: &'a [u32],
     /// Which logits come back.
     pub logits: Wanted,
+    /// Positions on the plan's axes beyond the first, `[tokens, axes - 1]`; where empty, the place in the sequence
+    /// serves on all of them.
+    pub further: &'a [i32],
 }
 
 /// How far a run has come, in tokens of all its requests.
@@ -205,9 +208,14 @@ impl Scheduler {
                 }
                 let position = i32::try_from(first + t).expect("invariant: far fewer than 2^31 cells");
                 self.tokens.push(token);
-                self.positions.extend(std::iter::repeat_n(position, self.plan.axes));
+                let further = self.plan.axes - 1;
+                self.positions.push(position);
+                match request.further.get((next[i] + t) * further..(next[i] + t + 1) * further) {
+                    Some(given) if !request.further.is_empty() => self.positions.extend(given),
+                    _ => self.positions.extend(std::iter::repeat_n(position, further)),
+                }
                 self.sequence.push(i as u32);
-                self.cell.push(self.kv.cell(request.sequence, first + t));
+                self.cell.push(self.kv.cell(request.sequence, first + t).expect("invariant: just appended"));
             }
             taken[i] = n;
         }

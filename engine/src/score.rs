@@ -8,7 +8,9 @@ use crate::kv::SequenceId;
 use crate::model::Model;
 use crate::sample::{logprob, top_logprobs};
 use crate::scheduler::{Listener, Progress, Request, Scheduler, Wanted};
-use crate::session::{self, SessionOptions};
+use crate::session::{self, Prepared, SessionOptions};
+use crate::text::Tokenizer;
+use crate::window::{Reader, Seen};
 
 /// Rows of logits per batch at most, and bytes of them: vocabularies are large.
 const MAX_ROWS: usize = 128;
@@ -33,6 +35,8 @@ pub struct Scores {
     pub logprobs: Vec<Option<f64>>,
     /// The likeliest tokens in the place of `tokens[i]` with their log-probabilities, falling; empty for the first.
     pub top: Vec<Vec<(u32, f64)>>,
+    /// What a token after the last would see of its window.
+    pub seen: Seen,
 }
 
 /// Scores tokens; those that do not fit in one window are evaluated in overlapping ones.
@@ -49,7 +53,7 @@ pub fn score(
 ) -> Result<Scores> {
     session::check_tokens(model, tokens)?;
     let n = tokens.len();
-    let mut scores = Scores { logprobs: vec![None; n], top: vec![Vec::new(); n] };
+    let mut scores = Scores { logprobs: vec![None; n], top: vec![Vec::new(); n], seen: Seen::default() };
     if n < 2 {
         return Ok(scores);
     }
@@ -69,7 +73,7 @@ pub fn score(
         )));
     }
     let rows = (MAX_LOGITS_BYTES / (4 * model.plan().vocab)).clamp(1, MAX_ROWS);
-    let (mut scheduler, ..) = session::prepare(model, options, window.min(n), rows)?;
+    let Prepared { mut scheduler, mut reader, .. } = session::prepare(model, options, window.min(n), rows)?;
     let sequence = scheduler.kv_mut().add();
     let total = total_tokens(n, window, overlap);
     let (mut start, mut done) = (0, 0);
@@ -86,12 +90,22 @@ pub fn score(
             done,
             total,
         };
-        run(&mut scheduler, sequence, &tokens[start..end], warm_up, &mut pass)?;
+        run(
+            &mut scheduler,
+            &mut reader,
+            model.tokenizer(),
+            sequence,
+            &tokens[start..end],
+            warm_up,
+            &mut pass,
+        )?;
         done += end - start;
         if end == n {
+            scores.seen = reader.seen(&scheduler, sequence);
             return Ok(scores);
         }
         scheduler.kv_mut().truncate(sequence, 0);
+        reader.sync(&mut scheduler, sequence, model.tokenizer(), &[]);
         start = end - overlap;
     }
 }
@@ -110,6 +124,8 @@ fn total_tokens(n: usize, window: usize, overlap: usize) -> usize {
 /// Evaluates one window; logits are made only from its `warm_up`-th token on.
 fn run(
     scheduler: &mut Scheduler,
+    reader: &mut Reader,
+    tokenizer: &Tokenizer,
     sequence: SequenceId,
     tokens: &[u32],
     warm_up: usize,
@@ -117,7 +133,8 @@ fn run(
 ) -> Result<()> {
     let (context, scored) = tokens.split_at(warm_up);
     for (tokens, logits) in [(context, Wanted::None), (scored, Wanted::All)] {
-        if !tokens.is_empty() && scheduler.run(&[Request { sequence, tokens, logits }], pass)?.is_break() {
+        let request = Request { sequence, tokens, logits, further: &[] };
+        if !tokens.is_empty() && reader.run(scheduler, tokenizer, request, pass)?.is_break() {
             return Err(Error::interrupted());
         }
         pass.done += tokens.len();

@@ -11,7 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kv::SequenceId;
 use crate::memory::{bytes_text, memory};
 use crate::model::Model;
+use crate::rope::RopeOptions;
 use crate::scheduler::{Listener, Progress, Request, Scheduler, Wanted};
+use crate::window::{self, Reader, Seen, WindowOptions};
 
 /// The context a session has where none is asked for, unless the model was trained for less.
 pub const DEFAULT_CONTEXT: usize = 8192;
@@ -36,6 +38,10 @@ pub struct SessionOptions {
     /// Long inputs are cut so that progress is told, and a stop heard, about this often. Without it every batch
     /// is as large as `batch` allows, which is a little faster. It never changes what is computed.
     pub response: Option<Duration>,
+    /// What attention sees of the past, and what stays in memory.
+    pub window: WindowOptions,
+    /// Rotary positions other than the model's own, also for going past the length it was trained for.
+    pub rope: Option<RopeOptions>,
 }
 
 impl Default for SessionOptions {
@@ -49,6 +55,8 @@ impl Default for SessionOptions {
             isa: None,
             kernel: None,
             response: Some(Duration::from_millis(100)),
+            window: WindowOptions::default(),
+            rope: None,
         }
     }
 }
@@ -58,6 +66,7 @@ pub struct Session {
     model: Arc<Model>,
     scheduler: Scheduler,
     sequence: SequenceId,
+    reader: Reader,
     tokens: Vec<u32>,
     /// After the last token; empty where that token has not been evaluated since a cut.
     logits: Vec<f32>,
@@ -74,28 +83,20 @@ impl Session {
     /// numbers, and [`ErrorKind::Model`] where no kernel serves a step.
     pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Session> {
         let context = context(model, options)?;
-        let (scheduler, footprint, backend_name) = prepare(model, options, context, 1)?;
-        Ok(Session::from_parts(model, scheduler, context, footprint, backend_name))
-    }
-
-    fn from_parts(
-        model: &Arc<Model>,
-        mut scheduler: Scheduler,
-        context: usize,
-        footprint: Footprint,
-        backend_name: String,
-    ) -> Session {
+        let Prepared { mut scheduler, reader, footprint, backend_name } =
+            prepare(model, options, context, 1)?;
         let sequence = scheduler.kv_mut().add();
-        Session {
+        Ok(Session {
             model: model.clone(),
             scheduler,
             sequence,
+            reader,
             tokens: Vec::new(),
             logits: Vec::new(),
             context,
             footprint,
             backend_name,
-        }
+        })
     }
 
     /// The model.
@@ -145,10 +146,12 @@ impl Session {
         }
         self.logits.clear();
         let mut listener = Feed { logits: &mut self.logits, progress };
-        let request = Request { sequence: self.sequence, tokens, logits: Wanted::Last };
-        let outcome = self.scheduler.run(&[request], &mut listener);
+        let request = Request { sequence: self.sequence, tokens, logits: Wanted::Last, further: &[] };
+        let tokenizer = self.model.tokenizer();
+        let outcome = self.reader.run(&mut self.scheduler, tokenizer, request, &mut listener);
         let evaluated = self.scheduler.kv().len(self.sequence) - self.tokens.len();
         self.tokens.extend_from_slice(&tokens[..evaluated]);
+        self.reader.sync(&mut self.scheduler, self.sequence, tokenizer, &self.tokens);
         if outcome?.is_break() && evaluated < tokens.len() {
             return Err(Error::interrupted());
         }
@@ -186,7 +189,13 @@ impl Session {
             let kept = self.scheduler.kv_mut().truncate(self.sequence, len);
             self.tokens.truncate(kept);
             self.logits.clear();
+            self.reader.sync(&mut self.scheduler, self.sequence, self.model.tokenizer(), &self.tokens);
         }
+    }
+
+    /// What the next token sees of those before it.
+    pub fn seen(&self) -> Seen {
+        self.reader.seen(&self.scheduler, self.sequence)
     }
 
     /// Makes [`Session::logits`] those of the last token, after a cut.
@@ -253,32 +262,62 @@ pub(crate) fn context(model: &Model, options: &SessionOptions) -> Result<usize> 
     match options.ctx {
         None => Ok(trained.min(DEFAULT_CONTEXT)),
         Some(0) => Err(Error::usage("a context of 0 tokens holds nothing; give 1 or more")),
-        Some(ctx) if ctx > trained => Err(Error::usage(format!(
-            "a context of {ctx} tokens is more than the {trained} the model was trained for; give {trained} or less"
+        Some(ctx) if ctx > trained && options.rope.is_none() => Err(Error::usage(format!(
+            "a context of {ctx} tokens is more than the {trained} the model was trained for; give {trained} or less, or say with --rope how to go beyond"
         ))),
         Some(ctx) => Ok(ctx),
     }
 }
 
-/// Opens the device and prepares the model on it for `cells` tokens and `logits` rows a batch, if that fits.
+/// A model ready to run.
+pub(crate) struct Prepared {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) reader: Reader,
+    pub(crate) footprint: Footprint,
+    pub(crate) backend_name: String,
+}
+
+/// Opens the device and prepares the model on it for `context` tokens and `logits` rows a batch, if that fits.
 pub(crate) fn prepare(
     model: &Model,
     options: &SessionOptions,
-    cells: usize,
+    context: usize,
     logits: usize,
-) -> Result<(Scheduler, Footprint, String)> {
+) -> Result<Prepared> {
     if options.batch == 0 {
         return Err(Error::usage("a batch of 0 tokens evaluates nothing; give 1 or more"));
     }
     if options.threads == Some(0) {
         return Err(Error::usage("0 threads compute nothing; give 1 or more"));
     }
+    let mut plan = model.plan().clone();
+    if let Some(rope) = &options.rope {
+        plan = Arc::new(rope.apply(&plan, context)?);
+    }
+    let shares = options.window.shares(context)?;
+    let own_window = window::own_window(&plan);
+    let mut cells = context;
+    if let Some(shares) = &shares {
+        plan = Arc::new(window::budgeted(&plan, shares));
+        if let Some(kept) = shares.kept {
+            cells = cells.min(kept);
+            if own_window + 2 * shares.epoch > kept {
+                return Err(Error::usage(format!(
+                    "{} has layers that see the last {own_window} tokens, more than a KV budget of {kept} cells can \
+                     keep; give a larger --kv-budget",
+                    model.name()
+                )));
+            }
+        }
+    }
     let backend = device::open(options)?;
     let limits = Limits { cells, batch: options.batch.min(cells), logits };
-    let footprint = backend.footprint(model.plan(), &limits);
+    let footprint = backend.footprint(&plan, &limits);
     check_memory(model, footprint, cells)?;
-    let scheduler = Scheduler::new(model.plan().clone(), backend.as_ref(), limits, options.response)?;
-    Ok((scheduler, footprint, backend.name()))
+    let shuffled = options.rope.is_some_and(|rope| rope.shuffled);
+    let reader = Reader::new(shares, own_window, plan.axes, shuffled, options.window.language);
+    let scheduler = Scheduler::new(plan, backend.as_ref(), limits, options.response)?;
+    Ok(Prepared { scheduler, reader, footprint, backend_name: backend.name() })
 }
 
 /// Refuses what cannot be allocated now, and what could only run by reading the weights from the disk for

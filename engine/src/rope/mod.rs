@@ -1,11 +1,13 @@
 //! Rotary tables from metadata: one file per scaling rule, one row in [`RULES`].
 
+mod choice;
 mod factors;
 mod linear;
 mod none;
 mod yarn;
 
 use cchaha_plan::{RopeLayout, RopePair, RopeTable};
+pub use choice::{ROPES, RopeKind, RopeOptions};
 
 use crate::error::Result;
 use crate::models::Keys;

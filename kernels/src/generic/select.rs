@@ -1,13 +1,35 @@
-//! Page selection by key bounds (Quest, arXiv 2406.10774).
+//! Page selection by key bounds (Quest, arXiv 2406.10774), one KV head of one token at a time.
+//!
+//! The bounds of a page are sums over dimensions in eight lanes, which the compiler turns into vectors on every target; in
+//! one long chain of additions they would cost as much as the attention they save.
 
 use cchaha_plan::PAGE_CELLS;
 
 use super::attend::Attend;
+use crate::simd::LANES;
 
-/// Chooses pages for one token: `bits` is `[n_kv_heads, words]`. `a` carries the mask without selection.
+/// `sum_d max(q_d * kmin_d, q_d * kmax_d)`; `extremes` is `[least, greatest]` per dimension.
+#[inline]
+fn bound(q: &[f32], extremes: &[[f32; 2]]) -> f32 {
+    // Not f32::max, whose rule for NaN costs vector instructions.
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let (chunks, tail) = q.as_chunks::<LANES>();
+    let (bounds, rest) = extremes.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for (q, bounds) in chunks.iter().zip(bounds) {
+        for lane in 0..LANES {
+            let [least, most] = bounds[lane];
+            sums[lane] += larger(q[lane] * least, q[lane] * most);
+        }
+    }
+    let tail: f32 = tail.iter().zip(rest).map(|(q, [least, most])| larger(q * least, q * most)).sum();
+    sums.iter().sum::<f32>() + tail
+}
+
+/// Chooses pages for one token and KV head: `bits` is `[words]`. `a` carries the mask without selection.
 pub(crate) fn select(
     a: &Attend<'_>,
-    token: usize,
+    (token, head): (usize, usize),
     pages: usize,
     found: &mut Vec<(f32, u32)>,
     bits: &mut [u64],
@@ -18,31 +40,30 @@ pub(crate) fn select(
     let group = a.n_heads / n_kv_heads;
     let sequence = a.batch.sequences[a.batch.sequence[token] as usize];
     let at = a.batch.positions[token * a.axes];
-    let words = bits.len() / n_kv_heads;
-    for head in 0..n_kv_heads {
-        found.clear();
-        for (order, &page) in sequence.iter().enumerate() {
-            let causal = a.batch.cells.pos[page as usize * PAGE_CELLS..][..PAGE_CELLS].iter().enumerate();
-            let causal = causal.fold(0u16, |m, (i, pos)| m | u16::from((0..=at).contains(pos)) << i);
-            if causal & !a.visible(token, head, page as usize) == 0 {
-                continue;
-            }
-            let extremes = &bounds.extremes[(page as usize * n_kv_heads + head) * head_dim..][..head_dim];
-            let queries = &a.q[(token * n_kv_heads + head) * group * head_dim..][..group * head_dim];
-            let score = |q: &[f32]| -> f32 {
-                q.iter().zip(extremes).map(|(q, [least, most])| (q * least).max(q * most)).sum()
-            };
-            let best = queries.chunks_exact(head_dim).map(score).fold(f32::NEG_INFINITY, f32::max);
-            // Adding 0 makes the two zeros equal.
-            found.push((best + 0.0, order as u32));
+    let queries = &a.q[(token * n_kv_heads + head) * group * head_dim..][..group * head_dim];
+    found.clear();
+    for (order, &page) in sequence.iter().enumerate() {
+        let span = a.spans[page as usize];
+        let causal = if span.full && span.greatest <= at {
+            u16::MAX
+        } else {
+            let cells = a.batch.cells.pos[page as usize * PAGE_CELLS..][..PAGE_CELLS].iter().enumerate();
+            cells.fold(0u16, |m, (i, pos)| m | u16::from((0..=at).contains(pos)) << i)
+        };
+        if causal & !a.visible(token, head, page as usize) == 0 {
+            continue;
         }
-        let by_bound = |x: &(f32, u32), y: &(f32, u32)| y.0.total_cmp(&x.0).then(x.1.cmp(&y.1));
-        if (1..found.len()).contains(&pages) {
-            found.select_nth_unstable_by(pages - 1, by_bound);
-        }
-        for &(_, order) in found.iter().take(pages) {
-            let page = sequence[order as usize] as usize;
-            bits[head * words + page / 64] |= 1 << (page % 64);
-        }
+        let extremes = &bounds.extremes[(page as usize * n_kv_heads + head) * head_dim..][..head_dim];
+        let bounds = queries.chunks_exact(head_dim).map(|q| bound(q, extremes));
+        // Adding 0 makes the two zeros equal.
+        found.push((bounds.fold(f32::NEG_INFINITY, f32::max) + 0.0, order as u32));
+    }
+    let by_bound = |x: &(f32, u32), y: &(f32, u32)| y.0.total_cmp(&x.0).then(x.1.cmp(&y.1));
+    if (1..found.len()).contains(&pages) {
+        found.select_nth_unstable_by(pages - 1, by_bound);
+    }
+    for &(_, order) in found.iter().take(pages) {
+        let page = sequence[order as usize] as usize;
+        bits[page / 64] |= 1 << (page % 64);
     }
 }

@@ -1,0 +1,52 @@
+//! Java.
+
+use super::{BareFunctions, Grammar, Language, Layout, Lexis, LineEnds, NO_LEXIS, Word};
+
+pub(super) const LANGUAGE: Language = Language {
+    name: "java",
+    extensions: &["java"],
+    layout: Layout::Braces,
+    lexis: Lexis { slash_comments: true, quotes: b"\"'", triple: b"\"", ..NO_LEXIS },
+    words: &[
+        ("import", Word::Import),
+        ("package", Word::Import),
+        ("class", Word::Class),
+        ("interface", Word::Class),
+        ("enum", Word::Class),
+        ("record", Word::Contextual),
+        ("if", Word::Control),
+        ("else", Word::Control),
+        ("for", Word::Control),
+        ("while", Word::Control),
+        ("do", Word::Control),
+        ("switch", Word::Control),
+        ("case", Word::Control),
+        ("try", Word::Control),
+        ("catch", Word::Control),
+        ("finally", Word::Control),
+        ("synchronized", Word::Attribute),
+        ("new", Word::New),
+        ("return", Word::Operator),
+        ("throw", Word::Operator),
+    ],
+    bare_functions: BareFunctions::Classes,
+    line_ends: LineEnds::Nothing,
+    arrows: false,
+    macro_calls: false,
+    grammar: Some(Grammar {
+        language: || tree_sitter_java::LANGUAGE.into(),
+        scopes: &[
+            "class_declaration",
+            "interface_declaration",
+            "enum_declaration",
+            "record_declaration",
+            "annotation_type_declaration",
+            "method_declaration",
+            "constructor_declaration",
+            "compact_constructor_declaration",
+        ],
+        wrappers: &[],
+        attributes: &[],
+        imports: &["import_declaration", "package_declaration"],
+    }),
+};

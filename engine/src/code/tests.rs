@@ -1,0 +1,146 @@
+//! Small sources, line by line. Real files are compared with tree-sitter in `tests/tests/structure.rs`.
+
+use super::*;
+
+/// Every line as `kind depth scope`, one letter for the kind: **i**mport, **h**eader, **b**ody, **c**omment, **s**tring, `-`.
+fn shown(language: &str, source: &str) -> Vec<String> {
+    let language = Language::named(language).unwrap();
+    let structure = Structure::scan(language, source.as_bytes());
+    let line = |line: &Line| {
+        let kind = if line.kind == Kind::Blank { "-" } else { &line.kind.name()[..1] };
+        format!("{kind}{} {}", line.depth, structure.path(line.scope)).trim_end().to_owned()
+    };
+    structure.lines.iter().map(line).collect()
+}
+
+#[test]
+fn python() {
+    let source = "import os\nfrom a import (\n    b,\n)\n\n@cached\nclass A(B):\n    \"\"\"Doc:\n    (text)\n    \"\"\"\n    \
+                  def f(\n        self,\n    ) -> int:\n        if x: # why\n            return 1\n# end\nprint(A)\n";
+    let expected = [
+        "i0", "i0", "i0", "i0", "-0", "h0", "h0", "s1 A", "s1 A", "s1 A", "h1 A", "h1 A", "h1 A", "b2 A.f",
+        "b2 A.f", "c2 A.f", "b0",
+    ];
+    assert_eq!(shown("python", source), expected);
+}
+
+#[test]
+fn rust() {
+    let source = "use a::{\n    b,\n};\n#[derive(Debug)]\nstruct S<'a> {\n    x: &'a str,\n}\nimpl<'a> Trait for S<'a>\nwhere\n    \
+                  T: X,\n{\n    fn f(&self) -> char {\n        let s = r#\"fn x() {\"#;\n        vec! { fn g() {} };\n        '{'\n    }\n}\n";
+    let expected = [
+        "i0", "i0", "i0", "h0", "h0", "b1 S", "b1 S", "h0", "h0", "h0", "h0", "h1 S", "b2 S.f", "b2 S.f",
+        "s2 S.f", "b2 S.f", "b1 S",
+    ];
+    assert_eq!(shown("rust", source), expected);
+}
+
+#[test]
+fn javascript() {
+    let source = "import {\n  a\n} from 'a'\nexport class K extends L {\n  get x() { return /[/{]/.test(y) }\n  static of(z) {\n    \
+                  return `${z.map((q) => {\n      return q / 2\n    })} {`\n  }\n}\nconst f = async () => {\n}\nf()\n";
+    let expected = [
+        "i0",
+        "i0",
+        "i0",
+        "h0",
+        "h1 K",
+        "h1 K",
+        "h2 K.of",
+        "b3 K.of.<anonymous>",
+        "b3 K.of.<anonymous>",
+        "b2 K.of",
+        "b1 K",
+        "h0",
+        "b1 f",
+        "b0",
+    ];
+    assert_eq!(shown("javascript", source), expected);
+}
+
+#[test]
+fn c_and_cpp() {
+    let source = "#include <a.h>\n#define M(x) {\nstatic const struct s t[] = {\n    { 1 },\n};\nint\nf(void)\n{\n#ifdef X\n    if (a) {\n#else\n    \
+                  if (b) {\n#endif\n    }\n    return '\\'';\n}\n";
+    let expected = [
+        "i0", "b0", "b0", "b0", "b0", "h0", "h0", "h0", "b1 f", "b1 f", "b1 f", "b1 f", "b1 f", "b1 f",
+        "b1 f", "b1 f",
+    ];
+    assert_eq!(shown("c", source), expected);
+    let source = "namespace n {\ntemplate <class T, int N = 1'000>\nclass A : public B<T> {\n public:\n  A() : x_{1}, y_(R\"q(\n})q\") {\n  }\n};\n}\n";
+    let expected = ["h0", "h1 n", "h1 n", "b2 n.A", "h2 n.A", "h2 n.A", "b3 n.A.A", "b2 n.A", "b1 n"];
+    assert_eq!(shown("cpp", source), expected);
+}
+
+#[test]
+fn go_and_java() {
+    let source = "package p\n\nimport (\n\t\"fmt\"\n)\n\ntype (\n\tT struct {\n\t\tx int\n\t}\n)\n\nfunc (t *T) F(g func(int) int) interface{} {\n\t\
+                  go func() {\n\t}()\n\treturn map[string]struct{}{\n\t}\n}\n";
+    let expected = [
+        "i0",
+        "-0",
+        "i0",
+        "i0",
+        "i0",
+        "-0",
+        "b0",
+        "h0",
+        "b1 T",
+        "b1 T",
+        "b0",
+        "-0",
+        "h0",
+        "h1 F",
+        "b2 F.<anonymous>",
+        "b1 F",
+        "b1 F",
+        "b1 F",
+    ];
+    assert_eq!(shown("go", source), expected);
+    let source = "package p;\nimport q;\n@Note({1, 2})\npublic enum E {\n  A(1) {\n    void f() {\n    }\n  };\n  E(int x) {\n    \
+                  new Thread(new R() {\n      public void run() {\n      }\n    });\n  }\n}\n";
+    let expected = [
+        "i0",
+        "i0",
+        "h0",
+        "h0",
+        "b1 E",
+        "h1 E",
+        "b2 E.f",
+        "b1 E",
+        "h1 E",
+        "b2 E.E",
+        "h2 E.E",
+        "b3 E.E.run",
+        "b2 E.E",
+        "b2 E.E",
+        "b1 E",
+    ];
+    assert_eq!(shown("java", source), expected);
+}
+
+#[test]
+fn unknown_languages_go_by_indentation() {
+    let source = "server:\n  host: a\n  ports: [\n80\n  ]\nclient:\n  x\n";
+    assert_eq!(
+        shown("plain", source),
+        ["h0", "b1 server", "b1 server", "b1 server", "b1 server", "h0", "b1 client"]
+    );
+}
+
+#[test]
+fn languages_are_known_by_name_and_extension() {
+    use std::path::Path;
+    for (path, name) in
+        [("a/b.py", "python"), ("x.rs", "rust"), ("y.tsx", "typescript"), ("z.H", "c"), ("none", "plain")]
+    {
+        assert_eq!(Language::of_path(Path::new(path)).name, name);
+    }
+    assert!(Language::named("cobol").is_none());
+    // No extension is claimed twice.
+    let mut all: Vec<&str> = LANGUAGES.iter().flat_map(|language| language.extensions).copied().collect();
+    let n = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), n);
+}

@@ -1,0 +1,296 @@
+//! `humaneval` and `mbpp`: functions the model writes, run with their tests.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cchaha::chat::{ChatTemplate, Message};
+use cchaha::sample::SampleParams;
+use cchaha::text::Special;
+use cchaha::{GenerateRequest, Model, Session, SessionOptions, generate};
+use cchaha_cli::args::{above_zero, positive};
+use cchaha_cli::exit::{Failure, Result};
+use cchaha_cli::interrupt::Stoppable;
+use cchaha_cli::output::{Align, Out, Table, progress};
+use clap::{Args, ValueEnum, ValueHint};
+use serde_json::{Value, json};
+
+use super::Setup;
+use crate::sandbox::{Ended, Limits, Sandbox};
+use crate::stats::{bootstrap, mean, pass_at_k};
+use crate::store::Store;
+
+/// How the model is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Style {
+    /// By its chat template, with the answer begun
+    #[default]
+    Chat,
+    /// By the beginning of the program alone
+    Completion,
+}
+
+/// See [`super::Command`].
+#[derive(Debug, Args)]
+pub(crate) struct Programs {
+    #[command(flatten)]
+    setup: Setup,
+
+    /// The tasks: a .jsonl file, plain or gzipped
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    data: PathBuf,
+
+    /// How the model is asked
+    #[arg(long, value_enum, default_value_t)]
+    style: Style,
+
+    /// Only the first N tasks
+    #[arg(long, value_name = "N", value_parser = positive)]
+    limit: Option<usize>,
+
+    /// Programs per task; more than one are sampled at --temp
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 1)]
+    samples: usize,
+
+    /// Temperature of several samples
+    #[arg(long, value_name = "T", value_parser = above_zero, default_value_t = 0.8)]
+    temp: f32,
+
+    /// Most tokens of an answer
+    #[arg(short, long, value_name = "N", value_parser = positive, default_value_t = 768)]
+    n_predict: usize,
+
+    /// Seconds a program may run
+    #[arg(long, value_name = "S", value_parser = positive, default_value_t = 10)]
+    timeout: usize,
+
+    /// The Python that runs the programs
+    #[arg(long, value_name = "PATH", default_value = "python3")]
+    python: String,
+
+    /// Run programs even where they cannot be cut off from the network
+    #[arg(long)]
+    allow_network: bool,
+}
+
+/// One task.
+#[derive(Debug)]
+struct Task {
+    id: String,
+    /// What a chat is asked to solve, and what a completion begins with.
+    prompt: String,
+    /// What is run after the program.
+    test: String,
+}
+
+/// A set of tasks.
+#[derive(Debug)]
+pub(crate) struct Benchmark {
+    name: &'static str,
+    task: fn(&Value) -> Option<Task>,
+}
+
+pub(crate) static HUMANEVAL: Benchmark = Benchmark {
+    name: "humaneval",
+    task: |row| {
+        let text = |key: &str| Some(row[key].as_str()?.to_owned());
+        let test = format!("{}\ncheck({})\n", text("test")?, text("entry_point")?);
+        Some(Task { id: text("task_id")?, prompt: text("prompt")?, test })
+    },
+};
+
+pub(crate) static MBPP: Benchmark = Benchmark {
+    name: "mbpp",
+    task: |row| {
+        let text = |key: &str| row[key].as_str();
+        let tests: Vec<&str> = row["test_list"].as_array()?.iter().filter_map(Value::as_str).collect();
+        let task = text("text").or(text("prompt"))?;
+        // The first test shows the name and the form of the arguments, as the sanitized set of the authors does.
+        let prompt = format!("\"\"\"\n{task}\n{}\n\"\"\"\n", tests.first()?);
+        let test = format!("{}\n{}\n", text("test_setup_code").unwrap_or(""), tests.join("\n"));
+        Some(Task { id: row["task_id"].to_string(), prompt, test })
+    },
+};
+
+/// What EvalPlus (arXiv 2305.01210) ends answers at, whatever the style.
+const STOPS: [&str; 3] = ["\nif __name__", "\ndef main(", "\nprint("];
+/// And completions.
+const COMPLETION_STOPS: [&str; 6] = ["\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ", "\n\"\"\""];
+/// And chats, where a code block ends.
+const CHAT_STOP: &str = "\n```";
+
+/// EvalPlus's instruction and the words it begins the answer with.
+const INSTRUCTION: &str = "Please provide a self-contained Python script that solves the following problem in a markdown code block:";
+const RESPONSE: &str = "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:";
+
+impl Programs {
+    pub(crate) fn run(self, benchmark: &Benchmark) -> Result {
+        let mut tasks = read_tasks(&self.data, benchmark)?;
+        tasks.truncate(self.limit.unwrap_or(usize::MAX));
+        let settings = json!({
+            "benchmark": benchmark.name,
+            "model": self.setup.model_file(),
+            "style": if self.style == Style::Chat { "chat" } else { "completion" },
+            "samples": self.samples,
+            "temp": if self.samples > 1 { self.temp } else { 0.0 },
+            "n_predict": self.n_predict,
+            "timeout_s": self.timeout,
+        });
+        let mut store = Store::open(&self.setup.out, &settings)?;
+        let limits = Limits { wall: Duration::from_secs(self.timeout as u64), memory_mib: 4096 };
+        let sandbox = Sandbox::new(&self.python, self.allow_network, limits)?;
+        let model = self.setup.model()?;
+        let options = SessionOptions { ctx: Some(model.context().min(4096)), ..self.setup.options() };
+        let mut session = Session::new(&model, &options)?;
+        let template = template(&model)?;
+        let stop = Stoppable::begin();
+        let mut bar = progress(benchmark.name);
+        for (i, task) in tasks.iter().enumerate() {
+            for sample in 0..self.samples {
+                let key = format!("{}#{sample}", task.id);
+                if store.get(&key).is_some() {
+                    continue;
+                }
+                if stop.requested() {
+                    return Err(Failure::interrupted());
+                }
+                let started = Instant::now();
+                let (answer, tokens) = self.answer(&mut session, &template, task, sample, &stop)?;
+                let program = self.program(task, &answer);
+                let seconds = started.elapsed().as_secs_f64();
+                let ended = sandbox.run(&program)?;
+                let result = match &ended {
+                    Ended::Passed => "passed".to_owned(),
+                    Ended::Failed(message) => message.clone(),
+                    Ended::TimedOut => "timed out".to_owned(),
+                };
+                let row = json!({
+                    "task": task.id, "sample": sample, "passed": ended == Ended::Passed, "result": result,
+                    "tokens": tokens, "seconds": (seconds * 100.0).round() / 100.0, "answer": answer,
+                });
+                store.put(&key, row)?;
+            }
+            bar.at(i + 1, tasks.len());
+        }
+        drop(bar);
+        self.report(benchmark, &tasks, &store)
+    }
+
+    /// The model's answer, without what was put in its mouth, and its length in tokens.
+    fn answer(
+        &self,
+        session: &mut Session,
+        template: &ChatTemplate,
+        task: &Task,
+        sample: usize,
+        stop: &Stoppable,
+    ) -> Result<(String, usize)> {
+        let model = session.model().clone();
+        let tokenizer = model.tokenizer();
+        let prompt = match self.style {
+            Style::Completion => tokenizer.encode_prompt(task.prompt.trim_end(), Special::Plain),
+            Style::Chat => {
+                let question = format!("{INSTRUCTION}\n```\n{}\n```\n", task.prompt.trim());
+                let text = template
+                    .render(&[Message::new("user", question)], true, &Value::Null)
+                    .map_err(|error| Failure::other(error.to_string()))?;
+                let begun = format!("{text}{RESPONSE}\n```python\n");
+                tokenizer.encode(&begun, Special::Parse)
+            }
+        };
+        session.set_prompt(&prompt, &mut |_| stop.flow())?;
+        let mut stops: Vec<&str> = STOPS.to_vec();
+        match self.style {
+            Style::Completion => stops.extend(COMPLETION_STOPS),
+            Style::Chat => stops.push(CHAT_STOP),
+        }
+        let sample = match self.samples {
+            1 => SampleParams::greedy(),
+            _ => SampleParams { temperature: self.temp, seed: sample as u64 + 1, ..SampleParams::default() },
+        };
+        let request = GenerateRequest {
+            max_tokens: self.n_predict,
+            sample,
+            stop: stops.into_iter().map(str::to_owned).collect(),
+            ..GenerateRequest::default()
+        };
+        let mut text = String::new();
+        let finish = generate(session, &request, &mut |piece| {
+            text.push_str(piece.text);
+            stop.flow()
+        })?;
+        if stop.requested() {
+            return Err(Failure::interrupted());
+        }
+        Ok((text, finish.tokens))
+    }
+
+    /// What is run: a chat's answer is a whole program, a completion goes on with its prompt.
+    fn program(&self, task: &Task, answer: &str) -> String {
+        match self.style {
+            Style::Chat => format!("{answer}\n\n{}", task.test),
+            Style::Completion => format!("{}{answer}\n\n{}", task.prompt.trim_end(), task.test),
+        }
+    }
+
+    fn report(&self, benchmark: &Benchmark, tasks: &[Task], store: &Store) -> Result {
+        let passed = |task: &Task| {
+            let keys = (0..self.samples).map(|sample| format!("{}#{sample}", task.id));
+            keys.filter(|key| store.get(key).is_some_and(|row| row["passed"] == true)).count()
+        };
+        let passed: Vec<usize> = tasks.iter().map(passed).collect();
+        let mut table =
+            Table::new(&[("", Align::Left), ("pass", Align::Right), ("95% interval", Align::Right)]);
+        let mut figures = json!({ "tasks": tasks.len(), "samples": self.samples });
+        for k in [1, 5, 10, 100].into_iter().filter(|&k| k <= self.samples) {
+            let each: Vec<f64> = passed.iter().map(|&n| 100.0 * pass_at_k(self.samples, n, k)).collect();
+            let (low, high) = bootstrap(&each);
+            let row = [
+                format!("{} pass@{k}", benchmark.name),
+                format!("{:.1}", mean(&each)),
+                format!("{low:.1} to {high:.1}"),
+            ];
+            table.row(row);
+            figures[format!("pass@{k}")] = json!({ "percent": mean(&each), "interval": [low, high] });
+        }
+        store.write("summary.json", &format!("{figures:#}\n"))?;
+        let mut out = Out::new();
+        table.print(&mut out)?;
+        out.flush()
+    }
+}
+
+fn read_tasks(path: &Path, benchmark: &Benchmark) -> Result<Vec<Task>> {
+    let name = path.display();
+    let read = || {
+        let mut bytes = Vec::new();
+        let mut file = File::open(path)?;
+        file.read_to_end(&mut bytes)?;
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let mut text = Vec::new();
+            flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut text)?;
+            bytes = text;
+        }
+        String::from_utf8(bytes).map_err(std::io::Error::other)
+    };
+    let text = read().map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
+    let mut tasks = Vec::new();
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row: Option<Value> = serde_json::from_str(line).ok();
+        let task = row.and_then(|row| (benchmark.task)(&row));
+        tasks.push(task.ok_or_else(|| {
+            Failure::usage(format!("line {} of {name} is no task of {}", i + 1, benchmark.name))
+        })?);
+    }
+    Ok(tasks)
+}
+
+fn template(model: &Model) -> Result<ChatTemplate> {
+    let tokenizer = model.tokenizer();
+    let text = |id: Option<u32>| {
+        id.map_or(String::new(), |id| String::from_utf8_lossy(tokenizer.piece(id, true)).into_owned())
+    };
+    ChatTemplate::of_model(model.chat_template(None), &text(tokenizer.bos()), &text(tokenizer.eos()))
+        .map_err(|error| Failure::new(cchaha::ErrorKind::Model, error.to_string()))
+}

@@ -1,9 +1,14 @@
 //! Which back end runs a session.
 
-use cchaha_kernels::{Cpu, CpuOptions, Isa, Oracle};
-use cchaha_plan::Backend;
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::error::{Error, ErrorKind, Result};
+use cchaha_kernels::{Cpu, CpuOptions, Isa, Oracle, formats};
+use cchaha_plan::{Backend, Format};
+use cchaha_shaders::{self as shaders, AdapterKind, Blocks, Gpu, GpuOptions};
+
+use crate::error::{Error, Result};
+use crate::fallback::Fallback;
 use crate::session::SessionOptions;
 
 /// Where a session computes.
@@ -48,13 +53,85 @@ fn isa(name: &str) -> Result<Isa> {
     })
 }
 
+/// How the GPU reads blocks: with the CPU's decoders.
+pub fn blocks(format: Format) -> Option<Blocks> {
+    formats::ops(format).blocks.map(|blocks| Blocks { sub: blocks.sub, unpack: blocks.unpack })
+}
+
+/// The GPU, with the processor to go on where it fails.
+fn gpu(options: &SessionOptions) -> Result<Fallback<Gpu>> {
+    let row = |name: &&str| shaders::registry().iter().any(|row| row.name == *name);
+    let layout = |name: &&str| shaders::LAYOUTS.iter().any(|row| row.name == *name);
+    let kernel = options.kernel.as_deref();
+    let gpu_kernel = kernel.filter(|name| row(name) || layout(name));
+    let cpu_options = SessionOptions { kernel: None, ..options.clone() };
+    let cpu = cpu(if gpu_kernel.is_some() { &cpu_options } else { options })?;
+    let reference = CpuOptions { exact: true, ..CpuOptions::default() };
+    let first = Gpu::new(&GpuOptions {
+        decode: blocks,
+        exact: options.exact,
+        adapter: None,
+        kernel: gpu_kernel,
+        checked: false,
+        progress: None,
+        reference: Some(Arc::new(Cpu::new(reference)?)),
+    })?;
+    Ok(Fallback { first, cpu })
+}
+
+/// Bytes of the block that measures how fast the processor reads; far more than its caches hold.
+const PROBE_BYTES: usize = 128 << 20;
+
+/// How fast all cores together read memory, in bytes per second: the best of three passes.
+pub fn cpu_read_bytes_per_s() -> f64 {
+    let words = vec![1u64; PROBE_BYTES / 8];
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let pass = || {
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for part in words.chunks(words.len().div_ceil(threads)) {
+                scope.spawn(move || {
+                    std::hint::black_box(part.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)))
+                });
+            }
+        });
+        PROBE_BYTES as f64 / started.elapsed().as_secs_f64()
+    };
+    (0..3).map(|_| pass()).fold(0.0, f64::max)
+}
+
+/// The device `auto` stands for: a real graphics device if it reads memory faster than the processor, which is what decides the
+/// speed of generation. A software adapter is the processor itself, without its SIMD kernels.
+fn auto(options: &SessionOptions) -> Result<Box<dyn Backend>> {
+    let adapters = if shaders::hardware_present() { shaders::adapters() } else { Vec::new() };
+    let best = adapters.into_iter().next();
+    let real = best.filter(|info| info.refused.is_none() && info.kind != AdapterKind::Software);
+    let Some(info) = real else {
+        tracing::info!("no graphics device that is faster than the processor");
+        return Ok(Box::new(cpu(options)?));
+    };
+    let opened = gpu(options).and_then(|gpu| Ok((gpu.first.read_bytes_per_s()?, gpu)));
+    match opened {
+        Ok((rate, gpu)) => {
+            let here = cpu_read_bytes_per_s();
+            let (rate_gb, here_gb) = (rate / 1e9, here / 1e9);
+            tracing::info!("{} reads {rate_gb:.0} GB/s, the processor {here_gb:.0} GB/s", info.name);
+            if rate > here { Ok(Box::new(gpu)) } else { Ok(Box::new(cpu(options)?)) }
+        }
+        Err(error) => {
+            tracing::warn!("{error}; running on the processor");
+            Ok(Box::new(cpu(options)?))
+        }
+    }
+}
+
 /// Opens the device the options ask for.
 pub(crate) fn open(options: &SessionOptions) -> Result<Box<dyn Backend>> {
     match options.device {
+        // A kernel or an instruction set of the processor is a choice of the processor.
+        Device::Auto if options.kernel.is_none() && options.isa.is_none() => auto(options),
         Device::Auto | Device::Cpu => Ok(Box::new(cpu(options)?)),
-        Device::Gpu => {
-            Err(Error::new(ErrorKind::Device, "this version has no GPU back end yet; run with --device cpu"))
-        }
+        Device::Gpu => Ok(Box::new(gpu(options)?)),
         Device::Oracle => {
             let oracle = Oracle::default();
             Ok(Box::new(Oracle { threads: options.threads.unwrap_or(oracle.threads) }))

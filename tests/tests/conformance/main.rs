@@ -31,6 +31,7 @@ mod attention;
 mod bound;
 mod by_hand;
 mod elementwise;
+mod gpu;
 mod invariance;
 mod matmul;
 mod model;

@@ -122,6 +122,9 @@ fn matmul() {
             // Odd numbers of rows against every width of tile; few and many blocks per row.
             for (rows, blocks) in [(1, 1), (2, 3), (3, 2), (5, 1), (8, 4), (13, 3), (37, 5), (64, 2)] {
                 for kind in [Kind::Ordinary, Kind::Grid, Kind::Hostile, Kind::Extreme] {
+                    if random.below(subject.one_in) > 0 {
+                        continue;
+                    }
                     let n = TOKENS[random.below(TOKENS.len())];
                     let coins = random.bits();
                     let (bias, residual) = (coins & 1 != 0, coins & 2 != 0);
@@ -132,6 +135,9 @@ fn matmul() {
                 }
             }
             for n in TOKENS {
+                if random.below(subject.one_in) > 0 {
+                    continue;
+                }
                 let case = Case {
                     format,
                     rows: 19,

@@ -13,6 +13,8 @@ pub(crate) struct Subject {
     pub(crate) rounds: bool,
     /// Whether its KV cache holds half floats.
     pub(crate) half_kv: bool,
+    /// Of the large suites, it runs one case in so many.
+    pub(crate) one_in: usize,
 }
 
 /// Ops these tests exercise; the products inside the last two are rows of MatMul.
@@ -59,9 +61,11 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
                 formats: kernel.formats,
                 rounds: !kernel.exact,
                 half_kv: !exact,
+                one_in: 1,
             });
         }
     }
+    subjects.extend(crate::gpu::subjects(op));
     assert!(!subjects.is_empty(), "no row computes {op}");
     subjects
 }

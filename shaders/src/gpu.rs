@@ -1,0 +1,259 @@
+//! The GPU back end: options, choice of kernels, what must fit.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cchaha_plan::{Backend, Error, ErrorKind, Footprint, Format, Limits, Plan, Result, Runner};
+
+use crate::device::{AdapterInfo, Device};
+use crate::formats::{Decode, LAYOUTS};
+use crate::pipelines::Pipelines;
+use crate::registry::{Kernel, Needs, registry};
+use crate::runner::{GpuRunner, Sizes};
+use crate::weights::Progress;
+use crate::{probe, selftest};
+
+/// How a [`Gpu`] works.
+#[derive(Clone)]
+pub struct GpuOptions<'a> {
+    /// How blocks of quantized formats are read.
+    pub decode: Decode,
+    /// f32 KV instead of 16 bits.
+    pub exact: bool,
+    /// Part of the name of the adapter to use; the best one where `None`.
+    pub adapter: Option<&'a str>,
+    /// Prefer this row of [`registry`] or of [`LAYOUTS`] wherever it fits.
+    pub kernel: Option<&'a str>,
+    /// Kernels with clamped indices and bounded loops: slower, for tests.
+    pub checked: bool,
+    /// Told of the upload of weights.
+    pub progress: Option<Progress>,
+    /// Checks every picked kernel when a model is loaded; no check without it.
+    pub reference: Option<Arc<dyn Backend>>,
+}
+
+/// What was done since the start, over all runners of a back end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Batches run.
+    pub steps: u64,
+    /// Queue submissions.
+    pub submits: u64,
+    /// Compute passes.
+    pub passes: u64,
+    /// Dispatches.
+    pub dispatches: u64,
+    /// Bind groups made.
+    pub bind_groups: u64,
+    /// Bytes written to buffers of the device by [`Runner::run`].
+    pub written_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) steps: AtomicU64,
+    pub(crate) submits: AtomicU64,
+    pub(crate) passes: AtomicU64,
+    pub(crate) dispatches: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> Counts {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            steps: get(&self.steps),
+            submits: get(&self.submits),
+            passes: get(&self.passes),
+            dispatches: get(&self.dispatches),
+            bind_groups: 0,
+            written_bytes: get(&self.written_bytes),
+        }
+    }
+}
+
+/// The rows of the table this device and these options lead to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choice {
+    preferred: Option<&'static Kernel>,
+    pub(crate) layout: Option<&'static str>,
+    subgroups: bool,
+    /// Rows that computed a format wrongly on this device.
+    quarantine: Arc<Mutex<Vec<(&'static str, Format)>>>,
+}
+
+impl Choice {
+    fn new(device: &Device, name: Option<&str>) -> Result<Choice> {
+        let subgroups = device.info.features.contains(&"subgroups");
+        let Some(name) = name else { return Ok(Choice { subgroups, ..Choice::default() }) };
+        let preferred = registry().iter().find(|row| row.name == name);
+        let layout = LAYOUTS.iter().find(|row| row.name == name).map(|row| row.name);
+        if preferred.is_none() && layout.is_none() {
+            return Err(Error::usage(format!(
+                "no GPU kernel is called {name:?}; see `cchaha-run kernels --device gpu`"
+            )));
+        }
+        let choice = Choice { preferred, layout, subgroups, ..Choice::default() };
+        match preferred {
+            Some(row) if !choice.available(row) => Err(Error::usage(format!(
+                "kernel {name} needs subgroups, which {} does not have",
+                device.info.name
+            ))),
+            _ => Ok(choice),
+        }
+    }
+
+    fn available(&self, row: &Kernel) -> bool {
+        row.needs == Needs::Nothing || self.subgroups
+    }
+
+    /// The row for an op on `rows` rows, `usize::MAX` for many.
+    pub(crate) fn kernel(&self, op: &str, format: Option<Format>, rows: usize) -> Option<&'static Kernel> {
+        let quarantine = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        let works = |row: &Kernel| format.is_none_or(|format| !quarantine.contains(&(row.name, format)));
+        let fits = |row: &&Kernel| row.accepts(op, format) && self.available(row) && works(row);
+        let preferred = self.preferred.filter(|row| fits(row));
+        // A row that is meant for fewer computes more as well, slowly: it serves where all others are set aside.
+        let meant = || registry().iter().find(|row| fits(row) && rows <= row.most_rows);
+        let any = || registry().iter().rfind(|row| fits(row) && op == "MatMul");
+        preferred.or_else(meant).or_else(any)
+    }
+}
+
+/// The back end on a graphics adapter.
+#[derive(Clone)]
+pub struct Gpu {
+    pub(crate) device: Arc<Device>,
+    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) choice: Choice,
+    pub(crate) decode: Decode,
+    pub(crate) exact: bool,
+    pub(crate) progress: Option<Progress>,
+    reference: Option<Arc<dyn Backend>>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Gpu {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] where there is none or it cannot be used, [`ErrorKind::Usage`] for unknown names.
+    pub fn new(options: &GpuOptions<'_>) -> Result<Gpu> {
+        Gpu::on(Device::open(options.adapter)?, options)
+    }
+
+    /// A back end that encodes everything and computes nothing, for measuring the cost of encoding.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for an unknown kernel.
+    pub fn noop(options: &GpuOptions<'_>) -> Result<Gpu> {
+        Gpu::on(Device::noop(), options)
+    }
+
+    fn on(device: Device, options: &GpuOptions<'_>) -> Result<Gpu> {
+        let choice = Choice::new(&device, options.kernel)?;
+        let pipelines = Pipelines::new(&device, options.checked);
+        device.check()?;
+        Ok(Gpu {
+            device: Arc::new(device),
+            pipelines: Arc::new(pipelines),
+            choice,
+            decode: options.decode,
+            exact: options.exact,
+            progress: options.progress.clone(),
+            reference: options.reference.clone(),
+            counters: Arc::default(),
+        })
+    }
+
+    /// The same device with another preference, and with a KV cache in f32 where `exact`. Pipelines are shared.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for an unknown kernel.
+    pub fn with(&self, kernel: &str, exact: bool) -> Result<Gpu> {
+        Ok(Gpu { choice: Choice::new(&self.device, Some(kernel))?, exact, ..self.clone() })
+    }
+
+    /// The same device with a KV cache in f32 where `exact`. Pipelines are shared.
+    pub fn with_exact(&self, exact: bool) -> Gpu {
+        Gpu { exact, ..self.clone() }
+    }
+
+    /// Whether shaders check their indices.
+    pub fn checked(&self) -> bool {
+        self.pipelines.checked
+    }
+
+    /// The adapter in use.
+    pub fn adapter(&self) -> &AdapterInfo {
+        &self.device.info
+    }
+
+    /// The row of [`registry`] used for an op on `rows` rows of weights of this format.
+    pub fn kernel(&self, op: &str, format: Option<Format>, rows: usize) -> Option<&'static Kernel> {
+        self.choice.kernel(op, format, rows)
+    }
+
+    /// What its runners did so far.
+    pub fn counts(&self) -> Counts {
+        let bind_groups = self.pipelines.bound.load(Ordering::Relaxed);
+        Counts { bind_groups, ..self.counters.counts() }
+    }
+
+    /// Sets a row aside for a format.
+    pub(crate) fn quarantine(&self, kernel: &'static str, format: Format) {
+        self.choice.quarantine.lock().unwrap_or_else(PoisonError::into_inner).push((kernel, format));
+    }
+
+    /// Names and formats of the rows that failed the check at load.
+    pub fn quarantined(&self) -> Vec<(&'static str, Format)> {
+        self.choice.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How fast the device reads its memory, in bytes per second.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn read_bytes_per_s(&self) -> Result<f64> {
+        probe::read_bytes_per_s(self)
+    }
+
+    /// Destroys the device, as losing it would: for tests of what happens then.
+    pub fn destroy(&self) {
+        self.device.device.destroy();
+    }
+}
+
+impl Backend for Gpu {
+    fn name(&self) -> String {
+        let exact = if self.exact { ", exact" } else { "" };
+        format!("gpu ({}, {}{exact})", self.device.info.name, self.device.info.api)
+    }
+
+    fn footprint(&self, plan: &Plan, limits: &Limits) -> Footprint {
+        Sizes::new(plan, limits, self.exact).footprint(plan)
+    }
+
+    fn prepare(&self, plan: Arc<Plan>, limits: Limits) -> Result<Box<dyn Runner>> {
+        plan.validate()?;
+        if limits.cells == 0 || limits.batch == 0 || limits.logits == 0 {
+            return Err(Error::usage("cells, batch and logits rows must not be zero"));
+        }
+        if limits.batch > 65535 {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("a batch of {} tokens: give 65535 or less", limits.batch),
+            ));
+        }
+        if let Some(reference) = &self.reference {
+            for message in selftest::check(self, &plan, &**reference)? {
+                tracing::warn!("{message}");
+            }
+        }
+        Ok(Box::new(GpuRunner::new(self, plan, limits)?))
+    }
+}

@@ -1,0 +1,136 @@
+//! The kernel table of the GPU, shaped like that of `cchaha-kernels`: the first row that fits an op, a format and a number of
+//! rows wins, and the same rows drive dispatch, conformance tests, self-test and `cchaha-run kernels`. How weights lie is
+//! a table of its own ([`crate::LAYOUTS`]): a matrix kernel works on every layout.
+
+use cchaha_plan::{FORMATS, Format};
+
+/// What a kernel binds beside the arena, the vectors and the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Binds {
+    /// Nothing.
+    Nothing,
+    /// One weight buffer.
+    Weights,
+    /// Keys and values of a layer.
+    Cache,
+}
+
+/// Features of a device that a kernel cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing beyond compute shaders with immediates.
+    Nothing,
+    /// Subgroup operations.
+    Subgroups,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// `wgsl-{types}-{variant}`.
+    pub name: &'static str,
+    /// Which op, as [`cchaha_plan::Op::name`] spells it; fusions have their own names.
+    pub op: &'static str,
+    /// Formats of the weight it accepts; empty for ops without a quantizable weight.
+    pub formats: &'static [Format],
+    /// What the device must have.
+    pub needs: Needs,
+    /// The most rows (tokens) it is meant for; it computes any number.
+    pub most_rows: usize,
+    pub(crate) module: &'static str,
+    pub(crate) binds: Binds,
+    /// Counts the composer unrolls by.
+    pub(crate) counts: &'static [(&'static str, u32)],
+    /// Module that adds up the lanes of a row, where it has lanes.
+    pub(crate) reduce: &'static str,
+}
+
+impl Kernel {
+    /// Whether it can compute `op` on a weight of this format.
+    pub fn accepts(&self, op: &str, format: Option<Format>) -> bool {
+        self.op == op
+            && match format {
+                Some(format) => self.formats.contains(&format),
+                None => self.formats.is_empty(),
+            }
+    }
+}
+
+const fn all() -> [Format; FORMATS.len()] {
+    let mut formats = [Format::F32; FORMATS.len()];
+    let mut i = 0;
+    while i < formats.len() {
+        formats[i] = FORMATS[i].format;
+        i += 1;
+    }
+    formats
+}
+
+const ALL: &[Format] = &all();
+
+const fn row(name: &'static str, op: &'static str, module: &'static str, binds: Binds) -> Kernel {
+    let formats = if matches!(binds, Binds::Weights) { ALL } else { &[] };
+    Kernel {
+        name,
+        op,
+        formats,
+        needs: Needs::Nothing,
+        most_rows: usize::MAX,
+        module,
+        binds,
+        counts: &[],
+        reduce: LANES,
+    }
+}
+
+const fn matrix(
+    name: &'static str,
+    op: &'static str,
+    module: &'static str,
+    most_rows: usize,
+    counts: &'static [(&'static str, u32)],
+) -> Kernel {
+    let binds = Binds::Weights;
+    Kernel { name, op, formats: ALL, needs: Needs::Nothing, most_rows, module, binds, counts, reduce: LANES }
+}
+
+/// The same with sums by subgroup shuffles.
+const fn shuffled(name: &'static str, like: Kernel) -> Kernel {
+    Kernel { name, needs: Needs::Subgroups, reduce: "lib/lanes_subgroup", ..like }
+}
+
+const LANES: &str = "lib/lanes";
+const GEMV1: Kernel = matrix("wgsl-f32-gemv1", "MatMul", "ops/gemv", 1, &[("COLUMNS", 1)]);
+const GEMV4: Kernel = matrix("wgsl-f32-gemv4", "MatMul", "ops/gemv", 8, &[("COLUMNS", 4)]);
+const GATED1: Kernel = matrix("wgsl-f32-gated1", "GatedMatMul", "ops/gated", 1, &[("COLUMNS", 1)]);
+const GATED4: Kernel = matrix("wgsl-f32-gated4", "GatedMatMul", "ops/gated", 8, &[("COLUMNS", 4)]);
+
+const KERNELS: &[Kernel] = &[
+    shuffled("wgsl-f32-gemv1-subgroup", GEMV1),
+    shuffled("wgsl-f32-gemv4-subgroup", GEMV4),
+    GEMV1,
+    GEMV4,
+    matrix("wgsl-f32-gemm", "MatMul", "ops/gemm", usize::MAX, &[]),
+    shuffled("wgsl-f32-gated1-subgroup", GATED1),
+    shuffled("wgsl-f32-gated4-subgroup", GATED4),
+    GATED1,
+    GATED4,
+    row("wgsl-f32-experts", "Experts", "ops/expert_gemv", Binds::Weights),
+    row("wgsl-f32-expertsum", "ExpertSum", "ops/expert_sum", Binds::Nothing),
+    row("wgsl-f32-embed", "Embed", "ops/embed", Binds::Weights),
+    row("wgsl-f32-norm", "Norm", "ops/norm", Binds::Nothing),
+    row("wgsl-f32-rope", "Rope", "ops/rope", Binds::Nothing),
+    row("wgsl-f32-heads", "Heads", "ops/heads", Binds::Cache),
+    row("wgsl-f32-kvstore", "KvStore", "ops/kv_store", Binds::Cache),
+    row("wgsl-f32-selectpages", "SelectPages", "ops/select_pages", Binds::Cache),
+    row("wgsl-f32-attend", "Attend", "ops/attend", Binds::Cache),
+    row("wgsl-f32-attendmerge", "AttendMerge", "ops/attend_merge", Binds::Nothing),
+    row("wgsl-f32-elementwise", "Elementwise", "ops/elementwise", Binds::Nothing),
+    row("wgsl-f32-takerows", "TakeRows", "ops/take_rows", Binds::Nothing),
+    row("wgsl-f32-topk", "TopK", "ops/top_k", Binds::Nothing),
+];
+
+/// Every kernel, in order of preference.
+pub fn registry() -> &'static [Kernel] {
+    KERNELS
+}

@@ -1,0 +1,287 @@
+//! A prepared plan on the device: its buffers, its stages, one submit for each batch.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use cchaha_plan::{
+    Batch, Error, ErrorKind, Footprint, KvSpec, Limits, Op, PAGE_CELLS, Plan, Result, Rows, Runner,
+};
+
+use crate::arena::{Arena, Place};
+use crate::device::Device;
+use crate::frame::{Frame, Parts};
+use crate::gpu::{Counters, Gpu};
+use crate::launch::Launch;
+use crate::lower::{CLASSES, Lower, MAX_SPLITS, Regions, SPLIT_CELLS, Stage};
+use crate::registry::Binds;
+use crate::vectors::Vectors;
+use crate::weights::Weights;
+
+/// How long the device's answer may stay away once its work is done.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What a plan asks of the device.
+#[derive(Debug)]
+pub(crate) struct Sizes {
+    limits: Limits,
+    exact: bool,
+    arena: Arena,
+    regions: Regions,
+    parts: Parts,
+}
+
+impl Sizes {
+    pub(crate) fn new(plan: &Plan, limits: &Limits, exact: bool) -> Sizes {
+        let mut arena = Arena::new(plan, limits);
+        let parts = Parts::new(plan, limits);
+        let (mut attention, mut kv_heads, mut experts) = (0, 0, [0; 3]);
+        for step in &plan.steps {
+            match step.op {
+                Op::Attend { slot, n_heads, .. } => {
+                    attention = attention.max(n_heads * (plan.kv[slot.index()].head_dim + 2));
+                }
+                Op::SelectPages { slot, .. } => kv_heads = kv_heads.max(plan.kv[slot.index()].n_kv_heads),
+                Op::Experts { top_k, gate, .. } => {
+                    let shape = plan.weight(gate).shape;
+                    experts = [experts[0].max(top_k), experts[1].max(shape.rows), experts[2].max(shape.cols)];
+                }
+                _ => {}
+            }
+        }
+        let few = limits.batch.min(CLASSES[1]);
+        let mut flags = || arena.take(parts.pages, limits.batch.saturating_mul(kv_heads));
+        // Rows of pages are read with a stride of exactly `pages`, which the rounding of the stride covers.
+        let bounds = if plan.selections > 0 { flags().base } else { 0 };
+        let selections = (0..plan.selections).map(|_| flags().base).collect();
+        let [top_k, rows, cols] = experts;
+        let slots = limits.batch.saturating_mul(top_k);
+        let mut expert = |width| if top_k > 0 { arena.take(width, slots) } else { Place::default() };
+        let (expert_gate, expert_up, expert_down) = (expert(rows), expert(rows), expert(cols));
+        let routed = [arena.take(top_k, limits.batch), arena.take(top_k, limits.batch)];
+        let attention = arena.take(attention.saturating_mul(MAX_SPLITS), few).base;
+        let regions = Regions { attention, bounds, selections, routed, expert_gate, expert_up, expert_down };
+        Sizes { limits: *limits, exact, arena, regions, parts }
+    }
+
+    fn cells(&self) -> usize {
+        self.limits.cells.next_multiple_of(PAGE_CELLS)
+    }
+
+    /// Bytes of the keys, or of the values, of one layer.
+    fn cache_bytes(&self, spec: KvSpec) -> usize {
+        let octets = spec.n_kv_heads.saturating_mul(spec.head_dim.div_ceil(8));
+        self.cells().saturating_mul(octets).saturating_mul(if self.exact { 32 } else { 16 })
+    }
+
+    fn readback_bytes(&self, plan: &Plan) -> usize {
+        plan.vocab.saturating_mul(4).saturating_mul(self.limits.logits)
+    }
+
+    pub(crate) fn footprint(&self, plan: &Plan) -> Footprint {
+        let kv = plan.kv.iter().map(|&spec| 2 * self.cache_bytes(spec) as u64).sum();
+        let buffers =
+            4 * (self.arena.len as u64 + 2 * self.parts.len as u64) + 2 * self.readback_bytes(plan) as u64;
+        Footprint { kv_bytes: kv, buffer_bytes: buffers }
+    }
+
+    /// That every buffer can be bound.
+    fn check(&self, plan: &Plan, device: &Device) -> Result<()> {
+        let most = device.info.max_binding_bytes.min(device.info.max_buffer_bytes);
+        let check = |what: &str, bytes: usize, advice: &str| {
+            if bytes as u64 <= most {
+                return Ok(());
+            }
+            let (mib, most) = (bytes >> 20, most >> 20);
+            Err(Error::new(
+                ErrorKind::DoesNotFit,
+                format!(
+                    "the {what} of {mib} MiB exceeds the {most} MiB a kernel of {} can bind; give a smaller {advice}, \
+                     or run with --device cpu",
+                    device.info.name
+                ),
+            ))
+        };
+        check("activations", self.arena.len.saturating_mul(4), "--batch or --ctx")?;
+        check("token tables", self.parts.len.saturating_mul(4), "--batch or --ctx")?;
+        plan.kv.iter().try_for_each(|&spec| check("KV cache of a layer", self.cache_bytes(spec), "--ctx"))
+    }
+}
+
+/// See the file's header.
+pub(crate) struct GpuRunner {
+    plan: Arc<Plan>,
+    limits: Limits,
+    device: Arc<Device>,
+    counters: Arc<Counters>,
+    stages: Vec<Stage>,
+    frame: Frame,
+    frame_buffer: wgpu::Buffer,
+    frame_group: wgpu::BindGroup,
+    arena_buffer: wgpu::Buffer,
+    logits_at: Place,
+    staging: wgpu::Buffer,
+    logits: Vec<f32>,
+}
+
+impl GpuRunner {
+    pub(crate) fn new(gpu: &Gpu, plan: Arc<Plan>, limits: Limits) -> Result<GpuRunner> {
+        use wgpu::BufferUsages as Usage;
+        let (device, pipelines) = (&*gpu.device, &*gpu.pipelines);
+        let sizes = Sizes::new(&plan, &limits, gpu.exact);
+        sizes.check(&plan, device)?;
+        let arena_buffer = device.buffer("arena", 4 * sizes.arena.len, Usage::STORAGE | Usage::COPY_SRC);
+        let vectors = Vectors::new(&plan);
+        let vectors_buffer =
+            device.buffer("vectors", 4 * vectors.values.len(), Usage::STORAGE | Usage::COPY_DST);
+        device.queue.write_buffer(&vectors_buffer, 0, bytemuck::cast_slice(&vectors.values));
+        let frame = Frame::new(&plan, &limits);
+        let frame_buffer = device.buffer("frame", 4 * frame.words().len(), Usage::STORAGE | Usage::COPY_DST);
+        device.queue.write_buffer(&frame_buffer, 0, bytemuck::cast_slice(frame.words()));
+        let staging = device.buffer("logits", sizes.readback_bytes(&plan), Usage::MAP_READ | Usage::COPY_DST);
+        device.check()?;
+        let mut caches = Vec::new();
+        for &spec in &plan.kv {
+            let bytes = sizes.cache_bytes(spec);
+            let [keys, values] = ["keys", "values"].map(|name| device.buffer(name, bytes, Usage::STORAGE));
+            device.check()?;
+            caches.push(Arc::new(pipelines.bind(device, Binds::Cache, &[&keys, &values])));
+        }
+        let max_bytes = device.info.max_binding_bytes.min(device.info.max_buffer_bytes);
+        let weights = Weights::new(
+            device,
+            pipelines,
+            &plan,
+            gpu.decode,
+            gpu.choice.layout,
+            gpu.progress.clone(),
+            usize::try_from(max_bytes).unwrap_or(usize::MAX),
+        );
+        let mut lower = Lower {
+            plan: &plan,
+            device,
+            pipelines,
+            choice: &gpu.choice,
+            arena: &sizes.arena,
+            regions: &sizes.regions,
+            parts: &frame.parts,
+            vectors: &vectors,
+            caches: &caches,
+            weights,
+            kv: if gpu.exact { "lib/kv_f32" } else { "lib/kv_f16" },
+        };
+        let stages = lower.stages()?;
+        let frame_group = pipelines.bind_frame(device, [&arena_buffer, &vectors_buffer, &frame_buffer]);
+        device.wait()?;
+        Ok(GpuRunner {
+            logits_at: sizes.arena.place(plan.logits),
+            logits: vec![0.0; plan.vocab * limits.logits],
+            limits,
+            device: gpu.device.clone(),
+            counters: gpu.counters.clone(),
+            stages,
+            frame,
+            frame_buffer,
+            frame_group,
+            arena_buffer,
+            staging,
+            plan,
+        })
+    }
+
+    /// Everything of one batch in one command buffer.
+    fn encode(&self, tokens: usize, logits: usize, pages: usize) -> wgpu::CommandBuffer {
+        let mut encoder =
+            self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_bind_group(0, &self.frame_group, &[]);
+        let splits = splits(tokens, pages);
+        let (mut pipeline, mut group): (Option<&Launch>, _) = (None, None);
+        let mut dispatches = 0;
+        for stage in &self.stages {
+            let n = match stage.rows {
+                Rows::Tokens => tokens,
+                Rows::Logits => logits,
+            };
+            if n == 0 {
+                continue;
+            }
+            let class =
+                CLASSES.iter().position(|&most| n <= most).expect("invariant: the last class has no end");
+            for launch in &stage.launches[class] {
+                if launch.only_split && splits == 1 {
+                    continue;
+                }
+                if pipeline.is_none_or(|last| !Arc::ptr_eq(&last.pipeline, &launch.pipeline)) {
+                    pass.set_pipeline(&launch.pipeline);
+                    pipeline = Some(launch);
+                }
+                if let Some(own) = &launch.group
+                    && group.is_none_or(|last| !Arc::ptr_eq(last, own))
+                {
+                    pass.set_bind_group(1, &**own, &[]);
+                    group = Some(own);
+                }
+                let (words, bytes) = launch.immediates(n, splits);
+                pass.set_immediates(0, &bytemuck::bytes_of(&words)[..bytes]);
+                let [x, y, z] = launch.groups(n, splits);
+                pass.dispatch_workgroups(x, y, z);
+                dispatches += 1;
+            }
+        }
+        drop(pass);
+        let row = 4 * self.plan.vocab as u64;
+        for l in 0..logits as u64 {
+            let from = 4 * (u64::from(self.logits_at.base) + l * u64::from(self.logits_at.stride));
+            encoder.copy_buffer_to_buffer(&self.arena_buffer, from, &self.staging, l * row, row);
+        }
+        Counters::add(&self.counters.passes, 1);
+        Counters::add(&self.counters.dispatches, dispatches);
+        encoder.finish()
+    }
+
+    /// Waits for the logits and copies them out.
+    fn read(&mut self, logits: usize) -> Result<()> {
+        let bytes = 4 * (logits * self.plan.vocab) as u64;
+        if bytes == 0 {
+            return self.device.wait();
+        }
+        let (sender, receiver) = mpsc::channel();
+        self.staging.map_async(wgpu::MapMode::Read, 0..bytes, move |outcome| {
+            let _ = sender.send(outcome);
+        });
+        self.device.wait()?;
+        let lost = || Error::new(ErrorKind::Device, "the graphics device gave no results back");
+        // Another runner of the device may be the one that hears of it, a moment later.
+        receiver.recv_timeout(ANSWER).map_err(|_| lost())?.map_err(|_| lost())?;
+        let view = self.staging.get_mapped_range(0..bytes).map_err(|_| lost())?;
+        let values = bytemuck::cast_slice_mut::<f32, u8>(&mut self.logits[..logits * self.plan.vocab]);
+        values.copy_from_slice(&view);
+        drop(view);
+        self.staging.unmap();
+        self.device.check()
+    }
+}
+
+impl Runner for GpuRunner {
+    fn run(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
+        batch.validate(&self.plan, &self.limits)?;
+        let (queue, buffer, counters) = (&self.device.queue, &self.frame_buffer, &self.counters);
+        let pages = self.frame.update(batch, self.plan.axes, |at, words| {
+            queue.write_buffer(buffer, 4 * at as u64, bytemuck::cast_slice(words));
+            Counters::add(&counters.written_bytes, 4 * words.len());
+        });
+        let (tokens, logits) = (batch.tokens.len(), batch.logits.len());
+        let commands = self.encode(tokens, logits, pages);
+        self.device.queue.submit([commands]);
+        Counters::add(&self.counters.submits, 1);
+        Counters::add(&self.counters.steps, 1);
+        self.read(logits)?;
+        Ok(&self.logits[..logits * self.plan.vocab])
+    }
+}
+
+/// Parts attention is split into: enough work for a whole device where there are few tokens.
+fn splits(tokens: usize, pages: usize) -> usize {
+    if tokens > CLASSES[1] { 1 } else { (pages * PAGE_CELLS / SPLIT_CELLS).clamp(1, MAX_SPLITS) }
+}

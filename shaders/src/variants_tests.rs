@@ -1,0 +1,175 @@
+//! Every kernel on every layout through naga, without a device: what is bound, what immediates look like, and translation for
+//! Vulkan, Metal and DX12.
+
+use naga::back::{hlsl, msl, pipeline_constants, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
+
+use crate::args;
+use crate::formats::LAYOUTS;
+use crate::pipelines::Variant;
+use crate::registry::{Binds, Kernel, registry};
+
+/// Every variant a plan can lead to, but for sizes that stand for many: head sizes and shared heads.
+fn variants() -> Vec<(String, Variant)> {
+    let mut all = vec![("the probe".to_owned(), crate::probe::variant())];
+    for kernel in registry() {
+        match kernel.binds {
+            Binds::Weights => {
+                for layout in LAYOUTS {
+                    let variant = Variant::new(kernel).with("FORMAT", layout.module);
+                    all.push((format!("{} on {}", kernel.name, layout.name), variant));
+                }
+            }
+            Binds::Nothing if kernel.op != "AttendMerge" => {
+                all.push((kernel.name.into(), Variant::new(kernel)))
+            }
+            Binds::Nothing | Binds::Cache => {
+                for (head_dim, heads) in [(8usize, 1), (72, 3), (128, 8)] {
+                    for kv in ["lib/kv_f16", "lib/kv_f32"] {
+                        all.push((
+                            format!("{} {kv} {head_dim}", kernel.name),
+                            with_heads(kernel, kv, head_dim, heads),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+fn with_heads(kernel: &'static Kernel, kv: &'static str, head_dim: usize, heads: usize) -> Variant {
+    let variant =
+        Variant::new(kernel).with("KV", kv).with("HEADS", heads).with("DIMS", head_dim.div_ceil(64));
+    if variant.source().contains("override HEAD_DIM") {
+        variant.constant("HEAD_DIM", head_dim)
+    } else {
+        variant
+    }
+}
+
+fn parse(name: &str, variant: &Variant) -> (Module, ModuleInfo) {
+    let source = variant.source();
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
+    let info = Validator::new(
+        ValidationFlags::all(),
+        Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    )
+    .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+    .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+    .validate(&module)
+    .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
+    (module, info)
+}
+
+#[test]
+fn immediates_and_bindings_are_those_of_the_host() {
+    for (name, variant) in variants() {
+        let (module, _) = parse(&name, &variant);
+        for (_, global) in module.global_variables.iter() {
+            if global.space == AddressSpace::Immediate {
+                let TypeInner::Struct { members, span } = &module.types[global.ty].inner else {
+                    panic!("{name}")
+                };
+                let seen: Vec<(String, String, u32)> = members
+                    .iter()
+                    .map(|member| {
+                        let kind = match module.types[member.ty].inner {
+                            TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Uint => "u32",
+                            TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Float => "f32",
+                            _ => "neither u32 nor f32",
+                        };
+                        (member.name.clone().unwrap_or_default(), kind.into(), member.offset)
+                    })
+                    .collect();
+                let known = args::ALL.iter().any(|(_, fields)| {
+                    fields.len() == seen.len()
+                        && fields.iter().zip(&seen).enumerate().all(|(i, (field, seen))| {
+                            *field == (seen.0.as_str(), seen.1.as_str()) && seen.2 == 4 * i as u32
+                        })
+                });
+                assert!(known, "{name}: no struct of the host has the fields {seen:?}");
+                assert!(*span <= crate::device::IMMEDIATE_BYTES, "{name}: {span} bytes of immediates");
+            }
+            let Some(binding) = global.binding else { continue };
+            let AddressSpace::Storage { access } = global.space else { panic!("{name}: {:?}", global.space) };
+            let writes = access.contains(StorageAccess::STORE);
+            let expected = match (binding.group, binding.binding, variant.binds) {
+                (0, 0, _) | (1, 0 | 1, Binds::Cache) => true,
+                (0, 1 | 2, _) | (1, 0, Binds::Weights) => false,
+                other => panic!("{name} binds {other:?}"),
+            };
+            assert_eq!(writes, expected, "{name} binds {binding:?}");
+        }
+    }
+}
+
+#[test]
+fn every_args_struct_is_the_twin_of_its_module() {
+    for (module, fields) in args::ALL {
+        let (_, source) =
+            crate::compose::MODULES.iter().find(|(name, _)| name == module).expect("the module exists");
+        let body = source
+            .split("struct Args {")
+            .nth(1)
+            .and_then(|rest| rest.split('}').next())
+            .expect("a struct Args");
+        let seen: Vec<&str> =
+            body.lines().map(|line| line.trim().trim_end_matches(',')).filter(|l| !l.is_empty()).collect();
+        let want: Vec<String> = fields.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+        assert_eq!(seen, want, "{module}");
+    }
+}
+
+/// The three languages, in the form that users run: no loop bounds, no clamped indices.
+#[test]
+fn every_variant_translates_to_spirv_msl_and_hlsl() {
+    for (name, variant) in variants() {
+        let (module, info) = parse(&name, &variant);
+        let constants =
+            variant.constants.iter().map(|&(key, value)| (key.to_owned(), f64::from(value))).collect();
+        let (module, info) = pipeline_constants::process_overrides(&module, &info, None, &constants)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let options = spv::Options { force_loop_bounding: false, ..spv::Options::default() };
+        let pipeline =
+            spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into() };
+        let words = spv::write_vec(&module, &info, &options, Some(&pipeline));
+        assert!(!words.unwrap_or_else(|error| panic!("{name}: {error}")).is_empty());
+
+        let options = msl::Options {
+            lang_version: (2, 4),
+            fake_missing_bindings: true,
+            force_loop_bounding: false,
+            ..Default::default()
+        };
+        let pipeline = msl::PipelineOptions { entry_point: None, ..Default::default() };
+        let (text, _) = msl::write_string(&module, &info, &options, &pipeline)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        hot_loops(&name, &text);
+
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_4,
+            fake_missing_bindings: true,
+            force_loop_bounding: false,
+            restrict_indexing: false,
+            immediates_target: Some(hlsl::BindTarget::default()),
+            ..Default::default()
+        };
+        let mut text = String::new();
+        let mut writer = hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions { entry_point: None });
+        writer.write(&module, &info, None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        hot_loops(&name, &text);
+    }
+}
+
+/// No counters that bound loops, and no arrays of a function's own.
+fn hot_loops(name: &str, text: &str) {
+    assert!(!text.contains("loop_bound"), "{name}: a loop counts its rounds");
+    let in_function = |line: &&str| line.starts_with("    ") && !line.contains("groupshared");
+    for line in text.lines().filter(in_function) {
+        let array = line.contains("type_") && line.contains("= {}") && line.contains("array");
+        assert!(!array, "{name}: an array in a function: {line}");
+    }
+}

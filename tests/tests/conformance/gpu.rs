@@ -1,0 +1,121 @@
+//! The GPU's rows as subjects, with and without the checks that naga puts into shaders.
+
+use std::sync::OnceLock;
+
+use cchaha_kernels::formats;
+use cchaha_plan::{ErrorKind, FORMATS, Format};
+use cchaha_shaders::{Blocks, Gpu, GpuOptions, LAYOUTS, Layout, Needs, registry};
+
+use crate::subjects::Subject;
+
+/// Rows of the GPU's table that take part in an op.
+const ROWS: [(&str, &[&str]); 15] = [
+    ("Activate", &["Elementwise"]),
+    ("Add", &["Elementwise"]),
+    ("Attend", &["Attend"]),
+    ("Embed", &["Embed"]),
+    ("KvStore", &["KvStore", "Heads"]),
+    ("MatMul", &["MatMul"]),
+    ("Norm", &["Norm"]),
+    ("Rope", &["Rope"]),
+    ("Scale", &["Elementwise"]),
+    ("SelectPages", &["SelectPages"]),
+    ("Softcap", &["Elementwise"]),
+    ("TakeRows", &["TakeRows"]),
+    ("TopK", &["TopK"]),
+    ("GatedMatMul", &["GatedMatMul"]),
+    ("Experts", &["Experts", "ExpertSum"]),
+];
+
+/// A software adapter takes a hundred times as long as the CPU's kernels.
+const ONE_IN: usize = 6;
+
+pub(crate) fn blocks(format: Format) -> Option<Blocks> {
+    formats::ops(format).blocks.map(|blocks| Blocks { sub: blocks.sub, unpack: blocks.unpack })
+}
+
+/// The GPU of this machine with shaders in both forms, opened once so that pipelines are made once. `None` where there is none and
+/// `CCHAHA_REQUIRE_GPU` does not ask for one.
+pub(crate) fn gpus() -> Option<&'static [Gpu; 2]> {
+    static GPUS: OnceLock<Option<[Gpu; 2]>> = OnceLock::new();
+    let open = |checked| {
+        Gpu::new(&GpuOptions {
+            decode: blocks,
+            exact: false,
+            adapter: None,
+            kernel: None,
+            checked,
+            progress: None,
+            reference: None,
+        })
+    };
+    let gpus = GPUS.get_or_init(|| match (open(false), open(true)) {
+        (Ok(unchecked), Ok(checked)) => Some([unchecked, checked]),
+        (Err(error), _) | (_, Err(error)) => {
+            assert_eq!(error.kind, ErrorKind::Device, "{error}");
+            assert!(std::env::var_os("CCHAHA_REQUIRE_GPU").is_none_or(|value| value.is_empty()), "{error}");
+            eprintln!("not tested: the GPU's kernels ({error})");
+            None
+        }
+    });
+    gpus.as_ref()
+}
+
+/// Every row of the GPU's table for an op, and for products every layout.
+pub(crate) fn subjects(op: &str) -> Vec<Subject> {
+    let Some(gpus) = gpus() else { return Vec::new() };
+    let (_, rows) =
+        ROWS.iter().find(|(name, _)| *name == op).unwrap_or_else(|| panic!("{op}: no GPU row computes it"));
+    let sees_cache = matches!(op, "Attend" | "KvStore" | "SelectPages");
+    let mut subjects = Vec::new();
+    for gpu in gpus {
+        let form = if gpu.checked() { "checked" } else { "unchecked" };
+        let mut add = |name: &str, formats: &'static [Format], exact: bool| {
+            let gpu = gpu.with(name, exact).expect("the row is available");
+            let exact = if exact { ", exact" } else { "" };
+            subjects.push(Subject {
+                name: format!("{name} ({form}{exact})"),
+                half_kv: exact.is_empty(),
+                backend: Box::new(gpu),
+                formats,
+                rounds: false,
+                one_in: ONE_IN,
+            });
+        };
+        for kernel in registry().iter().filter(|kernel| rows.contains(&kernel.op)) {
+            if kernel.needs == Needs::Subgroups && !gpu.adapter().features.contains(&"subgroups") {
+                eprintln!("{}: {} has no subgroups", kernel.name, gpu.adapter().name);
+                continue;
+            }
+            // The two forms of the cache and the two forms of shaders in two subjects.
+            add(kernel.name, kernel.formats, sees_cache && gpu.checked());
+        }
+        if matches!(op, "MatMul" | "Embed") && !gpu.checked() {
+            // Layouts that are not the first choice for some format.
+            for layout in LAYOUTS.iter().filter(|layout| first_choice(layout).is_none()) {
+                add(layout.name, layout.formats, false);
+            }
+        }
+    }
+    subjects
+}
+
+/// A format that this layout holds where nothing else is asked for.
+fn first_choice(layout: &Layout) -> Option<Format> {
+    let first = |format: Format| LAYOUTS.iter().find(|layout| layout.formats.contains(&format));
+    let mine = |format: &Format| first(*format).is_some_and(|first| first.name == layout.name);
+    FORMATS.iter().map(|row| row.format).find(mine)
+}
+
+#[test]
+fn every_row_of_the_gpu_is_tested() {
+    // Parts of attention are merged only where there are few tokens and many cells: tests/gpu.rs does that.
+    for kernel in registry().iter().filter(|kernel| kernel.op != "AttendMerge") {
+        assert!(
+            ROWS.iter().any(|(_, rows)| rows.contains(&kernel.op)),
+            "{} computes {}, which no test exercises",
+            kernel.name,
+            kernel.op
+        );
+    }
+}

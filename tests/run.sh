@@ -23,6 +23,17 @@ step() {
   echo "==> $name: $((SECONDS - start)) s" >&2
 }
 
+# A software graphics adapter, so that the GPU kernels are tested on every machine. CI insists on an adapter.
+vulkan() {
+  compgen -G "/usr/share/vulkan/icd.d/*.json" >/dev/null && return
+  compgen -G "/etc/vulkan/icd.d/*.json" >/dev/null && return
+  [ "$(uname)" = Linux ] || return 0
+  command -v apt-get >/dev/null || { echo "install a Vulkan driver (Debian and Ubuntu: mesa-vulkan-drivers)" >&2; return 1; }
+  local root=()
+  [ "$(id -u)" = 0 ] || root=(sudo -n)
+  "${root[@]}" apt-get update -qq && "${root[@]}" apt-get install -qq -y --no-install-recommends mesa-vulkan-drivers >/dev/null
+}
+
 # fetching NAME COMMAND...: a step that needs the network, and that only CI insists on
 fetching() {
   if [ "${CI:-}" = true ]; then step "$@"; else (step "$@") || echo "skipped: $1"; fi
@@ -35,6 +46,8 @@ fresh() {
 }
 
 step "rustfmt" cargo fmt --all --check
+fetching "a Vulkan driver" vulkan
+if [ "${CI:-}" = true ]; then export CCHAHA_REQUIRE_GPU=1; fi
 step "fetch into $CCHAHA_TEST_DATA" python3 tests/fetch.py "$CCHAHA_TEST_DATA"
 if [ -x "$python" ]; then
   export PATH="$CCHAHA_TEST_DATA/venv/bin:$PATH" # npm may live there
@@ -50,11 +63,13 @@ if [ -x "$python" ] && [ -f "$llama_cpp/sha256" ]; then
     fetching "tokenizer vectors" "$python" tests/tokenizer/prepare.py --llama-cpp "$llama_cpp" --out "$CCHAHA_TEST_DATA"
   fi
 fi
+fetching "source files in eight languages" python3 tests/code/fetch.py "$CCHAHA_TEST_DATA"
 step "clippy" cargo clippy --workspace --all-targets --release -- -D warnings
 
 # Tests of this crate that need fetched material: NAME of tests/tests/NAME.rs, and a file it cannot do without.
 material=(
   chat_templates chat/expected.json
+  structure code/complete
   tokenizer tokenizer/complete
 )
 skipped=" "

@@ -23,8 +23,10 @@
 #![forbid(unsafe_code)]
 
 pub mod chat;
+pub mod code;
 mod device;
 mod error;
+mod fallback;
 pub mod fim;
 mod generate;
 mod kv;
@@ -37,17 +39,23 @@ mod scheduler;
 mod score;
 mod session;
 pub mod text;
+mod window;
 
 pub use cchaha_gguf as gguf;
 pub use cchaha_kernels as kernels;
 pub use cchaha_plan as plan;
+pub use cchaha_shaders as shaders;
 
-pub use device::{DEVICES, Device};
+pub use device::{DEVICES, Device, blocks, cpu_read_bytes_per_s};
 pub use error::{Error, ErrorKind, Result};
 pub use generate::{Finish, FinishReason, GenerateRequest, Piece, generate};
 pub use kv::{KvTable, SequenceId};
 pub use memory::{Memory, bytes_text, memory};
 pub use model::Model;
+pub use rope::{ROPES, RopeKind, RopeOptions};
 pub use scheduler::{Listener, Progress, Request, Scheduler, Wanted};
 pub use score::{ScoreRequest, Scores, score};
 pub use session::{DEFAULT_CONTEXT, Session, SessionOptions};
+pub use window::{
+    FULL_BUDGET, Fate, MIN_BUDGET, OFFERED, POLICIES, Policy, Prior, Seen, WindowOptions, dynamic_budget,
+};

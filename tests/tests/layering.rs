@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Every crate of the workspace: its folder, its package, and the packages of the workspace it may use.
-const CRATES: [(&str, &str, &[&str]); 8] = [
+const CRATES: [(&str, &str, &[&str]); 11] = [
     ("engine/plan", "cchaha-plan", &[]),
     ("engine/gguf", "cchaha-gguf", &["cchaha-plan"]),
     ("kernels", "cchaha-kernels", &["cchaha-plan"]),
     ("shaders", "cchaha-shaders", &["cchaha-plan"]),
     ("engine", "cchaha", &["cchaha-plan", "cchaha-gguf", "cchaha-kernels", "cchaha-shaders"]),
-    ("tools/run", "cchaha-run", &["cchaha"]),
+    ("tools/common", "cchaha-cli", &["cchaha"]),
+    ("tools/eval", "cchaha-eval", &["cchaha", "cchaha-cli"]),
+    ("tools/quantize", "cchaha-quantize", &["cchaha", "cchaha-cli"]),
+    ("tools/run", "cchaha-run", &["cchaha", "cchaha-cli"]),
     (
         "benches",
         "cchaha-benches",

@@ -16,14 +16,16 @@ use serde_json::Value;
 /// of at most a few hundred terms in another order differ by 1e-14. But a plan's constants are f32: where
 /// `1 / sqrt(head_dim)` (qwen3) or `sqrt(n_embd)` (gemma3) is irrational, it is off by up to 2^-25 = 3e-8 of
 /// itself, and with it every score (of size 10, in 2 and 7 layers), so ln p by up to some 1e-6.
-const TINY: [(&str, f64); 9] = [
+const TINY: [(&str, f64); 11] = [
     ("gemma3", 1e-6),
+    ("granite", 1e-12),
     ("llama", 1e-12),
     ("llama-rope-linear", 1e-12),
     ("llama-rope-llama3", 1e-12),
     ("llama-rope-yarn", 1e-12),
     ("qwen2", 1e-12),
     ("qwen3", 1e-6),
+    ("qwen3moe", 1e-12),
     ("starcoder2", 1e-12),
     ("starcoder2-window", 1e-12),
 ];
@@ -135,7 +137,7 @@ fn oracle_logits(gguf: &Gguf, tokens: &[u32]) -> (Vec<f64>, usize) {
     kv.append(sequence, n).expect("room");
     let all: Vec<u32> = (0..n as u32).collect();
     let positions: Vec<i32> = (0..n as i32).collect();
-    let cells: Vec<u32> = (0..n).map(|position| kv.cell(sequence, position)).collect();
+    let cells: Vec<u32> = (0..n).filter_map(|position| kv.cell(sequence, position)).collect();
     let batch = Batch {
         tokens,
         positions: &positions,

@@ -5,6 +5,7 @@ mod bad_input;
 mod chat;
 mod results;
 mod terminal;
+mod window;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -3,12 +3,19 @@
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use cchaha::{Finish, FinishReason, GenerateRequest, Session, generate};
+use cchaha::{Finish, FinishReason, GenerateRequest, Seen, Session, generate};
 use serde_json::{Value, json};
 
 use crate::exit::{Failure, Result};
 use crate::interrupt::Stoppable;
 use crate::output::{DIM, Out, plural, progress};
+
+/// Nothing is left out of sight in silence.
+pub(crate) fn say_unseen(seen: &Seen) {
+    if let Some(sentence) = seen.sentence() {
+        anstream::eprintln!("{DIM}{sentence}{DIM:#}");
+    }
+}
 
 /// What was written, and how fast.
 pub(crate) struct Answer {
@@ -41,6 +48,7 @@ impl Answer {
         })?;
         drop(bar);
         let prefill = start.elapsed();
+        say_unseen(&session.seen());
 
         let (mut text, mut tokens, mut logprobs) = (String::new(), Vec::new(), Vec::new());
         let mut shown = Ok(());

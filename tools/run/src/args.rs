@@ -1,19 +1,18 @@
-//! Flags that several subcommands share, and how all flags are read.
-//!
-//! Every flag `--some-name` can also be set by the environment variable `CCHAHA_ARG_SOME_NAME`; the command line wins. An
-//! empty variable counts as unset, and a switch takes `1`, `true`, `yes`, `on` or their opposites.
+//! Flags that several subcommands share.
 
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 
-use cchaha::{DEFAULT_CONTEXT, DEVICES, Device, ErrorKind, SessionOptions};
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, ValueHint};
+use cchaha::code::{LANGUAGES, Language, PLAIN};
+use cchaha::{
+    DEFAULT_CONTEXT, DEVICES, Device, FULL_BUDGET, Model, OFFERED, POLICIES, Policy, ROPES, RopeOptions,
+    Seen, SessionOptions, WindowOptions, dynamic_budget,
+};
+pub(crate) use cchaha_cli::args::{above_zero, finite, fraction, not_negative, positive, whole};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Command, Parser, ValueHint};
 
 use crate::commands;
 use crate::exit::{Failure, Result};
-
-const ENV_PREFIX: &str = "CCHAHA_ARG_";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,6 +88,70 @@ pub(crate) struct BackendArgs {
     /// Tokens of the prompt per forward pass
     #[arg(short, long, value_name = "N", value_parser = positive, default_value_t = 512)]
     pub(crate) batch_size: usize,
+
+    #[command(flatten)]
+    window: WindowArgs,
+}
+
+/// What attention sees of the past, and how positions turn.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Code window")]
+pub(crate) struct WindowArgs {
+    /// Cells of the KV cache a token may see; with fold, cells there are [default: all up to 8192 tokens of context, and
+    /// beyond that 8192 and more for every outer name the open scope uses, up to 32768; bench and score: all]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    kv_budget: Option<usize>,
+
+    #[arg(long, value_name = "POLICY", value_parser = policy(), default_value = "structure", help = policy_help())]
+    kv_policy: &'static Policy,
+
+    /// What the text is written in, for structure, fold and scope [default: by the file's extension]
+    #[arg(long, value_name = "NAME", value_parser = language)]
+    language: Option<&'static Language>,
+
+    /// Rotary positions [default: the model's own]; any of them lets --ctx exceed the length the model was trained for
+    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(ROPES.map(|(name, _)| name)))]
+    rope: Option<String>,
+
+    /// Say on stderr which lines the window shows at the end; with a FILE, also draw that there as SVG
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, num_args = 0..=1, default_missing_value = "-")]
+    explain_window: Option<PathBuf>,
+}
+
+impl WindowArgs {
+    /// Says and draws what the window shows, where that is asked for. `source` is the text, as far as it is known.
+    fn explain(&self, seen: &Seen, source: &str) -> Result {
+        let Some(path) = &self.explain_window else { return Ok(()) };
+        anstream::eprint!("{}", seen.text());
+        if path == Path::new("-") {
+            return Ok(());
+        }
+        std::fs::write(path, seen.svg(source))
+            .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+    }
+
+    fn rope(&self) -> Option<RopeOptions> {
+        let name = self.rope.as_deref()?;
+        ROPES.iter().find(|row| row.0 == name).map(|row| RopeOptions::new(row.1))
+    }
+}
+
+fn policy() -> impl TypedValueParser<Value = &'static Policy> {
+    let names = POLICIES[..OFFERED].iter().map(|policy| policy.name);
+    PossibleValuesParser::new(names).try_map(|name| Policy::named(&name).ok_or("no such policy"))
+}
+
+fn policy_help() -> String {
+    let rows = POLICIES[..OFFERED].iter().map(|policy| format!("{}: {}", policy.name, policy.about));
+    format!("What the budget is spent on. {}", rows.collect::<Vec<_>>().join("; "))
+}
+
+/// A language by its name or extension.
+pub(crate) fn language(name: &str) -> std::result::Result<&'static Language, String> {
+    Language::named(name).ok_or_else(|| {
+        let names: Vec<&str> = LANGUAGES.iter().map(|language| language.name).collect();
+        format!("known are {} and plain", names.join(", "))
+    })
 }
 
 impl BackendArgs {
@@ -99,6 +162,12 @@ impl BackendArgs {
             isa: self.isa.clone(),
             kernel: self.kernel.clone(),
             batch: self.batch_size,
+            window: WindowOptions {
+                policy: self.window.kv_policy,
+                budget: self.window.kv_budget,
+                language: self.window.language.unwrap_or(&PLAIN),
+            },
+            rope: self.window.rope(),
             ..SessionOptions::default()
         }
     }
@@ -120,6 +189,31 @@ pub(crate) struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// For the text of `file`, by whose name its language is known.
+    pub(crate) fn of_file(&mut self, file: Option<&Path>) {
+        let language = &mut self.backend.window.language;
+        *language = language.or(file.map(Language::of_path));
+    }
+
+    /// Options for continuing `text`, of `tokens` tokens with its continuation: where the context is not given it holds
+    /// them, and where it holds more than [`FULL_BUDGET`] tokens and no budget is given, the window follows the text.
+    pub(crate) fn options_for(&self, model: &Model, text: &str, tokens: usize) -> SessionOptions {
+        let mut options = self.options();
+        let default = model.context().min(DEFAULT_CONTEXT);
+        if options.ctx.is_none() && tokens > default && default < model.context() {
+            options.ctx = Some(tokens.min(model.context()));
+        }
+        if options.window.budget.is_none() && options.ctx.is_some_and(|ctx| ctx > FULL_BUDGET) {
+            options.window.budget = Some(dynamic_budget(options.window.language, text));
+        }
+        options
+    }
+
+    /// Says and draws what the window shows, where that is asked for.
+    pub(crate) fn explain(&self, seen: &Seen, source: &str) -> Result {
+        self.backend.window.explain(seen, source)
+    }
+
     pub(crate) fn options(&self) -> SessionOptions {
         SessionOptions { threads: self.threads, ctx: self.ctx, ..self.backend.options() }
     }
@@ -135,88 +229,14 @@ fn device() -> impl TypedValueParser<Value = Device> {
     PossibleValuesParser::new(DEVICES.map(|(name, _)| name)).try_map(|name| name.parse::<Device>())
 }
 
-/// A whole number of 1 or more.
-pub(crate) fn positive(text: &str) -> std::result::Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n > 0 => Ok(n),
-        _ => Err("expected a whole number of 1 or more".into()),
-    }
-}
-
-/// A whole number of 0 or more.
-pub(crate) fn whole<T: FromStr>(text: &str) -> std::result::Result<T, String> {
-    text.parse().map_err(|_| "expected a whole number of 0 or more".into())
-}
-
-/// A number in a range, for [`clap`]'s messages.
-fn in_range(text: &str, expected: &str, fits: impl Fn(f32) -> bool) -> std::result::Result<f32, String> {
-    match text.parse() {
-        Ok(x) if fits(x) => Ok(x),
-        _ => Err(format!("expected {expected}")),
-    }
-}
-
-pub(crate) fn not_negative(text: &str) -> std::result::Result<f32, String> {
-    in_range(text, "a number of 0 or more", |x| x >= 0.0 && x.is_finite())
-}
-
-pub(crate) fn above_zero(text: &str) -> std::result::Result<f32, String> {
-    in_range(text, "a number above 0", |x| x > 0.0 && x.is_finite())
-}
-
-pub(crate) fn fraction(text: &str) -> std::result::Result<f32, String> {
-    in_range(text, "a number from 0 to 1", |x| (0.0..=1.0).contains(&x))
-}
-
-pub(crate) fn finite(text: &str) -> std::result::Result<f32, String> {
-    in_range(text, "a number", f32::is_finite)
-}
-
-/// The command with the rules that hold for every flag: its environment variable, negative numbers as values (so that
-/// the value is what an error is about), switches that read `1` and `yes`, and of a flag given twice the last one.
+/// The command with the rules that hold for every flag.
 pub(crate) fn command() -> Command {
-    fn rules(command: Command) -> Command {
-        command.args_override_self(true).mut_args(flag).mut_subcommands(rules)
-    }
-    fn flag(arg: Arg) -> Arg {
-        let switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        let arg = if switch { arg.value_parser(BoolishValueParser::new()) } else { arg };
-        let arg = if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg };
-        let Some(name) = arg.get_long().map(env_name) else { return arg };
-        match std::env::var_os(&name) {
-            Some(value) if !value.is_empty() => arg.env(name).hide_env(true),
-            _ => arg,
-        }
-    }
-    rules(Cli::command())
-}
-
-fn env_name(flag: &str) -> String {
-    format!("{ENV_PREFIX}{}", flag.to_uppercase().replace('-', "_"))
+    cchaha_cli::args::command::<Cli>()
 }
 
 /// Reads the command line and the environment. `--help` and `--version` print and end the program here.
 pub(crate) fn parse() -> Result<Cli> {
-    let matches = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
-    matches.map_err(|error| {
-        // Where even this cannot be printed there is nobody to tell.
-        let _ = error.print();
-        if !error.use_stderr() {
-            return Failure::silent(0);
-        }
-        let failure = Failure::silent(ErrorKind::Usage.exit_code());
-        match environment().join(", ") {
-            none if none.is_empty() => failure,
-            names => failure.hint(format!("Set in the environment: {names}")),
-        }
-    })
-}
-
-/// Which of our variables are set: a wrong value there is easily forgotten.
-fn environment() -> Vec<String> {
-    let names = std::env::vars_os().filter(|(_, value)| !value.is_empty());
-    let names = names.filter_map(|(name, _)| name.into_string().ok());
-    names.filter(|name| name.starts_with(ENV_PREFIX)).collect()
+    cchaha_cli::args::parse()
 }
 
 #[cfg(test)]
@@ -226,22 +246,5 @@ mod tests {
     #[test]
     fn the_command_is_consistent() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn numbers_out_of_range_are_refused() {
-        assert_eq!(positive("12"), Ok(12));
-        for text in ["0", "-1", "1.5", "", "99999999999999999999999"] {
-            assert!(positive(text).is_err(), "{text}");
-        }
-        assert_eq!(whole("0"), Ok(0u64));
-        assert!(whole::<usize>("-1").is_err());
-        assert_eq!(fraction("0.5"), Ok(0.5));
-        for text in ["-0.1", "1.1", "nan", "x"] {
-            assert!(fraction(text).is_err(), "{text}");
-        }
-        for text in ["-1", "inf", "nan"] {
-            assert!(not_negative(text).is_err(), "{text}");
-        }
     }
 }

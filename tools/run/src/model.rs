@@ -7,6 +7,7 @@ use cchaha::{Model, Session};
 
 use crate::args::{DeviceArgs, ModelArgs};
 use crate::exit::{Failure, Result};
+use crate::hub::{self, Reference};
 use crate::output::bytes;
 
 const NO_MODEL: &str = "no model given: name a GGUF file with -m FILE";
@@ -25,7 +26,11 @@ Set CCHAHA_ARG_MODEL to a file to use it whenever -m is not given.";
 impl ModelArgs {
     /// The file, or how to get one.
     pub(crate) fn path(&self) -> Result<PathBuf> {
-        self.model.clone().ok_or_else(|| Failure::usage(NO_MODEL).hint(GET_ONE))
+        let model = self.model.clone().ok_or_else(|| Failure::usage(NO_MODEL).hint(GET_ONE))?;
+        match Reference::in_flag(&model) {
+            Some(reference) => hub::resolve(&reference?),
+            None => Ok(model),
+        }
     }
 
     /// Opens and checks it.
@@ -35,9 +40,9 @@ impl ModelArgs {
 }
 
 impl DeviceArgs {
-    /// Gets ready to run it.
-    pub(crate) fn session(&self, model: &Arc<Model>) -> Result<Session> {
-        let session = Session::new(model, &self.options())?;
+    /// Gets ready to continue `text`, of `tokens` tokens with its continuation.
+    pub(crate) fn session(&self, model: &Arc<Model>, text: &str, tokens: usize) -> Result<Session> {
+        let session = Session::new(model, &self.options_for(model, text, tokens))?;
         let footprint = session.footprint();
         tracing::info!(
             "{} on {}: weights {}, KV cache of {} tokens {}, buffers {}",

@@ -64,7 +64,7 @@ impl Chat {
         let request =
             GenerateRequest { max_tokens: self.n_predict.unwrap_or(usize::MAX), ..self.sampling.request() };
         let template = template(&model, source.as_deref())?;
-        let session = self.device.session(&model)?;
+        let session = self.device.session(&model, "", 0)?;
         let mut chat =
             Conversation { session, template, request, messages: Vec::new(), last: None, out: Out::new() };
         chat.set_system(self.system);

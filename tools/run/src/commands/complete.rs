@@ -63,7 +63,7 @@ pub(crate) struct Complete {
 }
 
 impl Complete {
-    pub(crate) fn run(self) -> Result {
+    pub(crate) fn run(mut self) -> Result {
         let model = Arc::new(self.model.open()?);
         let text = input::text(self.prompt, self.file.as_deref(), "prompt")?;
         let special = if self.special { Special::Parse } else { Special::Plain };
@@ -75,9 +75,11 @@ impl Complete {
             top: self.logprobs.unwrap_or(0),
             ..self.sampling.request()
         };
-        let mut session = self.device.session(&model)?;
+        self.device.of_file(self.file.as_deref());
+        let mut session = self.device.session(&model, &text, prompt.len() + self.n_predict)?;
         let mut out = Out::new();
         let answer = Answer::stream(&mut session, &prompt, &request, self.json, &mut out)?;
+        self.device.explain(&session.seen(), &text)?;
         answer.report();
         answer.check()
     }

@@ -1,18 +1,19 @@
 //! `fim`: fill in the middle.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cchaha::fim::{self, FimError, FimPrompt, FimVocab};
+use cchaha::code::Language;
+use cchaha::fim::{self, FimError, FimPrompt, FimVocab, Join, Repository};
 use cchaha::text::{Special, Tokenizer};
-use cchaha::{ErrorKind, GenerateRequest};
+use cchaha::{DEFAULT_CONTEXT, ErrorKind, GenerateRequest};
 use clap::{Args, ValueHint};
 
 use crate::answer::Answer;
 use crate::args::{DeviceArgs, ModelArgs, positive};
 use crate::exit::{Failure, Result};
 use crate::input;
-use crate::output::Out;
+use crate::output::{DIM, Out};
 use crate::sampling::SamplingArgs;
 
 const EXAMPLES: &str = "\
@@ -20,7 +21,11 @@ Examples:
   cchaha-run fim -m model.gguf --file src/main.rs --at 12:5
   cchaha-run fim -m model.gguf --prefix-file before.txt --suffix-file after.txt -n 64
 
-Lines and columns count from 1; a column counts characters, and the hole is in front of it. Only the middle is printed.";
+  cchaha-run fim -m model.gguf --file src/main.rs --at 12:5 --context src/lib.rs --context src/args.rs
+
+Lines and columns count from 1; a column counts characters, and the hole is in front of it. Only the middle is printed.
+The answer ends where it meets the text after the hole: before it repeats that, closes a bracket that closes there, or leaves
+the block. Of files given as context the model sees signatures of the names around the hole first, and bodies as room allows.";
 
 /// Fill in the middle: write what belongs between two texts
 #[derive(Debug, Args)]
@@ -45,6 +50,22 @@ pub(crate) struct Fim {
     #[arg(long, value_name = "LINE:COL", requires = "file")]
     at: Option<Place>,
 
+    /// Another file of the repository that the model should know of; may be given several times
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    context: Vec<PathBuf>,
+
+    /// Most tokens of the text before the hole [default: what the others leave of the context]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    prefix_budget: Option<usize>,
+
+    /// Most tokens of the text after the hole [default: a quarter of the context]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    suffix_budget: Option<usize>,
+
+    /// Go on where the answer meets the text after the hole, until the model ends it
+    #[arg(long)]
+    no_join: bool,
+
     /// Most tokens to write
     #[arg(short, long, visible_alias = "predict", value_name = "N", value_parser = positive, default_value_t = 128)]
     n_predict: usize,
@@ -61,21 +82,78 @@ pub(crate) struct Fim {
 }
 
 impl Fim {
-    pub(crate) fn run(self) -> Result {
+    pub(crate) fn run(mut self) -> Result {
         let (prefix, suffix) = self.around()?;
         let model = Arc::new(self.model.open()?);
-        let prompt = prompt(model.tokenizer(), &prefix, &suffix)
+        self.device.of_file(self.file.as_deref());
+        let options = self.device.options();
+        let language = options.window.language;
+        let room = options.ctx.unwrap_or(model.context().min(DEFAULT_CONTEXT));
+        // A few tokens are left for marks, names and paths.
+        let room = room.saturating_sub(self.n_predict + 32).max(64);
+        let tokenizer = model.tokenizer();
+        let count = |text: &str| tokenizer.encode(text, Special::Plain).len();
+        let suffix_shown =
+            fim::fit_start(&suffix, self.suffix_budget.unwrap_or(room / 4).min(room / 2), &count);
+        let files = self.context_files(&prefix, &suffix, room / 4, &count)?;
+        let taken =
+            count(suffix_shown) + files.iter().map(|(path, text)| count(path) + count(text)).sum::<usize>();
+        let left = room.saturating_sub(taken).max(32);
+        let prefix_shown = fim::fit_end(&prefix, self.prefix_budget.unwrap_or(left).min(left), &count);
+        if prefix_shown.len() < prefix.len() || suffix_shown.len() < suffix.len() {
+            anstream::eprintln!(
+                "{DIM}of {} characters before the hole the model sees the last {}, of {} after it the first {}{DIM:#}",
+                prefix.chars().count(),
+                prefix_shown.chars().count(),
+                suffix.chars().count(),
+                suffix_shown.chars().count()
+            );
+        }
+        let name = |path: &Path| path.display().to_string();
+        let path = self.file.as_deref().map_or_else(|| "file".to_owned(), name);
+        let folder = std::env::current_dir().ok();
+        let repository = folder
+            .as_deref()
+            .and_then(Path::file_name)
+            .map_or("repository".into(), |name| name.to_string_lossy());
+        let repository = Repository { name: &repository, files: &files, path: &path };
+        let repository = (!files.is_empty()).then_some(&repository);
+        let prompt = prompt(tokenizer, repository, prefix_shown, suffix_shown)
             .map_err(|error| Failure::new(ErrorKind::Model, error.to_string()))?;
         let request = GenerateRequest {
             max_tokens: self.n_predict,
             stop_tokens: prompt.ends,
+            join: (!self.no_join).then(|| Join::new(language, &prefix, &suffix)),
             ..self.sampling.request()
         };
-        let mut session = self.device.session(&model)?;
+        let mut session = self.device.session(&model, &prefix, prompt.tokens.len() + self.n_predict)?;
         let mut out = Out::new();
         let answer = Answer::stream(&mut session, &prompt.tokens, &request, self.json, &mut out)?;
+        self.device.explain(&session.seen(), &prefix)?;
         answer.report();
         answer.check()
+    }
+
+    /// What the model is shown of the files given as context: path and text, `room` tokens in all.
+    fn context_files(
+        &self,
+        prefix: &str,
+        suffix: &str,
+        room: usize,
+        count: &dyn Fn(&str) -> usize,
+    ) -> Result<Vec<(String, String)>> {
+        let wanted = fim::names_near(prefix, suffix);
+        let share = room / self.context.len().max(1);
+        let mut files = Vec::new();
+        for path in &self.context {
+            let text = input::file(path)?;
+            // Bytes a token of this file stands for, so that the digest is cut near the share of tokens.
+            let bytes_per_token = text.len() as f64 / count(&text).max(1) as f64;
+            let bytes = (share as f64 * bytes_per_token * 0.95) as usize;
+            let text = fim::digest(Language::of_path(path), &text, &wanted, bytes);
+            files.push((path.display().to_string(), text));
+        }
+        Ok(files)
     }
 
     /// The texts before and after the hole.
@@ -115,7 +193,12 @@ impl std::str::FromStr for Place {
 }
 
 /// What the prompt takes from a tokenizer.
-fn prompt(tokenizer: &Tokenizer, prefix: &str, suffix: &str) -> std::result::Result<FimPrompt, FimError> {
+fn prompt(
+    tokenizer: &Tokenizer,
+    repository: Option<&Repository<'_>>,
+    prefix: &str,
+    suffix: &str,
+) -> std::result::Result<FimPrompt, FimError> {
     let marks = tokenizer.fim();
     let vocab = FimVocab {
         encode: &|text| tokenizer.encode(text, Special::Plain),
@@ -123,7 +206,7 @@ fn prompt(tokenizer: &Tokenizer, prefix: &str, suffix: &str) -> std::result::Res
         bos: tokenizer.bos().filter(|_| tokenizer.add_bos()),
         declared: [marks.prefix, marks.suffix, marks.middle],
     };
-    fim::prompt(&vocab, prefix, suffix)
+    fim::prompt_in(&vocab, repository, prefix, suffix)
 }
 
 #[cfg(test)]

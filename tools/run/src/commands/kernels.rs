@@ -2,6 +2,7 @@
 
 use cchaha::kernels::{Cpu, CpuOptions, Isa, Kernel, registry};
 use cchaha::plan::{FORMATS, Format};
+use cchaha::shaders;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ Examples:
   cchaha-run kernels
   cchaha-run kernels --isa generic
   cchaha-run kernels --exact --json
+  cchaha-run kernels --gpu
 
 The first row that fits an op, a weight format and the machine is used; MatMul rows also serve GatedMatMul and
 Experts. --isa and --kernel of the other subcommands take the names shown here.";
@@ -29,6 +31,10 @@ pub(crate) struct Kernels {
     #[arg(long)]
     exact: bool,
 
+    /// The GPU's kernels and layouts instead
+    #[arg(long, conflicts_with_all = ["isa", "exact"])]
+    gpu: bool,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -36,6 +42,9 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     pub(crate) fn run(self) -> Result {
+        if self.gpu {
+            return gpu(self.json);
+        }
         let isa = self.isa.as_deref().map(isa).transpose()?;
         let cpu = Cpu::new(CpuOptions { isa, exact: self.exact, ..CpuOptions::default() })
             .map_err(cchaha::Error::from)?;
@@ -76,6 +85,45 @@ impl Kernels {
         table.print(&mut out)?;
         out.flush()
     }
+}
+
+/// The rows of the GPU's two tables: kernels, and how weights of each format lie.
+fn gpu(json: bool) -> Result {
+    let mut out = Out::new();
+    let rows = shaders::registry().iter();
+    if json {
+        let kernels: Vec<Value> = rows
+            .map(|row| json!({ "name": row.name, "op": row.op, "needs": format!("{:?}", row.needs).to_lowercase() }))
+            .collect();
+        let layouts: Vec<Value> = shaders::LAYOUTS
+            .iter()
+            .map(|row| {
+                let formats: Vec<_> = row.formats.iter().map(|format| format.name()).collect();
+                json!({ "name": row.name, "formats": formats })
+            })
+            .collect();
+        out.json(&json!({ "kernels": kernels, "layouts": layouts }))?;
+        return out.flush();
+    }
+    let mut table = Table::new(&[
+        ("kernel", Align::Left),
+        ("op", Align::Left),
+        ("rows", Align::Left),
+        ("weights", Align::Left),
+    ]);
+    for row in rows {
+        let most =
+            if row.most_rows == usize::MAX { "any".to_owned() } else { format!("to {}", row.most_rows) };
+        table.row([row.name.to_owned(), row.op.to_owned(), most, names(row.formats)]);
+    }
+    table.print(&mut out)?;
+    out.line("")?;
+    let mut table = Table::new(&[("layout", Align::Left), ("weights", Align::Left)]);
+    for row in shaders::LAYOUTS {
+        table.row([row.name.to_owned(), names(row.formats)]);
+    }
+    table.print(&mut out)?;
+    out.flush()
 }
 
 fn isa(name: &str) -> Result<Isa> {

@@ -8,6 +8,7 @@ use cchaha::{Model, ScoreRequest, Scores};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
+use crate::answer::say_unseen;
 use crate::args::{DeviceArgs, ModelArgs, positive};
 use crate::exit::{Failure, Result};
 use crate::input;
@@ -53,7 +54,7 @@ pub(crate) struct Score {
 }
 
 impl Score {
-    pub(crate) fn run(self) -> Result {
+    pub(crate) fn run(mut self) -> Result {
         let model = Arc::new(self.model.open()?);
         let (tokens, n_bytes) = match &self.tokens_file {
             Some(path) => {
@@ -74,12 +75,17 @@ impl Score {
         }
         let stop = Stoppable::begin();
         let mut bar = progress("scoring");
+        self.device.of_file(self.text_file.as_deref());
+        let options = self.device.options();
         let request = ScoreRequest { top: self.top.unwrap_or(0), ..ScoreRequest::default() };
-        let scores = cchaha::score(&model, &self.device.options(), &tokens, &request, &mut |progress| {
+        let scores = cchaha::score(&model, &options, &tokens, &request, &mut |progress| {
             bar.at(progress.done, progress.total);
             stop.flow()
         })?;
         drop(bar);
+        let source = String::from_utf8_lossy(&model.tokenizer().decode(&tokens, false)).into_owned();
+        say_unseen(&scores.seen);
+        self.device.explain(&scores.seen, &source)?;
 
         let summary = Summary::new(&scores, n_bytes);
         let mut out = Out::new();

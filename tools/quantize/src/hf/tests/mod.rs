@@ -165,7 +165,7 @@ fn what_gguf_cannot_say_is_refused() {
             "same folder",
         ),
         ("gemma3", "config.json", "/query_pre_attn_scalar", json!(32), "query_pre_attn_scalar"),
-        ("gemma3", "config.json", "/layer_types/2", json!("full_attention"), "layer_types"),
+        ("gemma3", "config.json", "/layer_types/1", json!("full_attention"), "layer_types"),
         ("starcoder2", "config.json", "/use_bias", json!(false), "use_bias"),
         (
             "granite",

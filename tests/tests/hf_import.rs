@@ -20,7 +20,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn quantize(from: &Path, to: &Path, kind: &str) -> Output {
-    let mut command = Command::new(program("cchaha-quantize", "quantize"));
+    let mut command = Command::new(program("quantize"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CCHAHA_ARG_") {
             command.env_remove(name);

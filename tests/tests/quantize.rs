@@ -10,39 +10,15 @@ mod faults;
 #[path = "quantize/mixes.rs"]
 mod mixes;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
 use cchaha_gguf::{Dims, Metadata, TensorSpec, Value};
 use cchaha_plan::Format;
 
-/// The binary, built once in the profile of this test: Cargo builds no binaries of other packages for a test.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("this test has a path");
-        let profile_dir = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
-        let target_dir = profile_dir.parent().expect("target/PROFILE");
-        let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            Some(profile) => profile,
-            None => panic!("no profile in {}", profile_dir.display()),
-        };
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "cchaha-quantize", "--profile", profile, "--target-dir"])
-            .arg(target_dir)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "quantize does not build");
-        profile_dir.join(format!("quantize{}", std::env::consts::EXE_SUFFIX))
-    })
-}
-
 /// The program with an environment that sets none of its variables.
 fn quantize(args: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(cchaha_tests::program("quantize"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CCHAHA_ARG_") {
             command.env_remove(name);

@@ -110,7 +110,7 @@ fn the_gpu_is_absent() {
     let mut run = stories_run("complete", "--device gpu");
     // The loader finds no driver, whatever the machine has.
     run.env("VK_DRIVER_FILES", "/dev/null").env("VK_ICD_FILENAMES", "/dev/null");
-    fails(run.args(["-p", "Once"]), 5, &["GPU", "--device cpu"]);
+    fails(run.args(["-p", "Once"]), 5, &["graphics adapter", "--device cpu"]);
 }
 
 #[test]

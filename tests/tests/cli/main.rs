@@ -11,36 +11,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::OnceLock;
 
 use assert_cmd::Command;
 use predicates::prelude::{PredicateBooleanExt, predicate};
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// The binary, built once in the profile of this test: Cargo builds no binaries of other packages for a test.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("this test has a path");
-        let profile_dir = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
-        let target_dir = profile_dir.parent().expect("target/PROFILE");
-        let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            Some(profile) => profile,
-            None => panic!("no profile in {}", profile_dir.display()),
-        };
-        let status = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "cchaha-run", "--profile", profile, "--target-dir"])
-            .arg(target_dir)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "cchaha-run does not build");
-        profile_dir.join(format!("cchaha-run{}", std::env::consts::EXE_SUFFIX))
-    })
-}
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
@@ -53,7 +29,7 @@ fn stories() -> PathBuf {
 
 /// The program with an environment that sets none of its variables, and nothing on stdin.
 fn command() -> std::process::Command {
-    let mut command = std::process::Command::new(binary());
+    let mut command = std::process::Command::new(cchaha_tests::program("cchaha-run"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CCHAHA_ARG_") {
             command.env_remove(name);

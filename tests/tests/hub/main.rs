@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use cchaha_tests::binary;
+use cchaha_tests::program;
 use serde_json::{Value, json};
 use server::{Fault, Server};
 use sha2::{Digest, Sha256};
@@ -60,7 +60,7 @@ impl Hub {
     }
 
     fn run_with(&self, arguments: &[&str], set: &[(&str, &str)]) -> Output {
-        let mut command = std::process::Command::new(binary("cchaha-run"));
+        let mut command = std::process::Command::new(program("cchaha-run"));
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("CCHAHA_ARG_")

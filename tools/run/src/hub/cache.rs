@@ -127,7 +127,8 @@ impl RepoCache {
         let failed = |error: io::Error| Failure::other(format!("{}: {error}", path.display()));
         fs::create_dir_all(path.parent().expect("invariant: it lies in the commit's folder"))
             .map_err(failed)?;
-        if fs::metadata(&path).is_ok_and(|found| found.len() == file.size) {
+        let there = || fs::metadata(&path).is_ok_and(|found| found.len() == file.size);
+        if there() {
             return Ok(());
         }
         if fs::symlink_metadata(&path).is_ok() {
@@ -137,6 +138,8 @@ impl RepoCache {
         let up = "../".repeat(2 + file.name.matches('/').count());
         symlink(Path::new(&format!("{up}blobs/{}", file.sha256)), &path)
             .or_else(|_| fs::hard_link(blob, &path))
+            // Another program may have linked it at the same moment.
+            .or_else(|error| if there() { Ok(()) } else { Err(error) })
             .map_err(failed)
     }
 

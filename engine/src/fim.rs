@@ -9,6 +9,8 @@ mod join;
 pub use context::{digest, fit_end, fit_start, names_near};
 pub use join::Join;
 
+use crate::text::{Special, Tokenizer};
+
 /// A piece of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -102,15 +104,15 @@ const DECLARED: Family = Family {
 const ANCHOR: &str = "☺";
 
 /// What fill in the middle needs of a model's vocabulary.
-pub struct FimVocab<'a> {
+struct FimVocab<'a> {
     /// Encodes plain text; marks in it are text.
-    pub encode: &'a dyn Fn(&str) -> Vec<u32>,
+    encode: &'a dyn Fn(&str) -> Vec<u32>,
     /// The token of exactly this text, marks included.
-    pub id_of: &'a dyn Fn(&str) -> Option<u32>,
+    id_of: &'a dyn Fn(&str) -> Option<u32>,
     /// The token every prompt of this model begins with, if any.
-    pub bos: Option<u32>,
+    bos: Option<u32>,
     /// The ids the file declares for the marks: prefix, suffix, middle.
-    pub declared: [Option<u32>; 3],
+    declared: [Option<u32>; 3],
 }
 
 /// A prompt to fill in the middle.
@@ -185,13 +187,27 @@ pub struct Repository<'a> {
 }
 
 /// The prompt after which the model writes what stands between `prefix` and `suffix`, either of which may be
-/// empty.
-pub fn prompt(vocab: &FimVocab<'_>, prefix: &str, suffix: &str) -> Result<FimPrompt, FimError> {
-    prompt_in(vocab, None, prefix, suffix)
+/// empty. Where the family has no marks for repositories, the text of other files stands before the prefix.
+///
+/// # Errors
+/// [`FimError::MissingToken`] where the vocabulary has no family's marks.
+pub fn prompt(
+    tokenizer: &Tokenizer,
+    repository: Option<&Repository<'_>>,
+    prefix: &str,
+    suffix: &str,
+) -> Result<FimPrompt, FimError> {
+    let marks = tokenizer.fim();
+    let vocab = FimVocab {
+        encode: &|text| tokenizer.encode(text, Special::Plain),
+        id_of: &|text| tokenizer.id_of(text),
+        bos: tokenizer.bos().filter(|_| tokenizer.add_bos()),
+        declared: [marks.prefix, marks.suffix, marks.middle],
+    };
+    assemble(&vocab, repository, prefix, suffix)
 }
 
-/// [`prompt`] among other files. Where the family has no marks for repositories, their text stands before the prefix.
-pub fn prompt_in(
+fn assemble(
     vocab: &FimVocab<'_>,
     repository: Option<&Repository<'_>>,
     prefix: &str,

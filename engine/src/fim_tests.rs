@@ -10,7 +10,12 @@ fn run(marks: &[&str], space: bool, prefix: &str, suffix: &str) -> Result<FimPro
         format!("{space}{text}").chars().map(u32::from).collect()
     };
     let id_of = |text: &str| marks.iter().position(|mark| *mark == text).map(|i| 2_000_000 + i as u32);
-    prompt(&FimVocab { encode: &encode, id_of: &id_of, bos: None, declared: [None; 3] }, prefix, suffix)
+    assemble(
+        &FimVocab { encode: &encode, id_of: &id_of, bos: None, declared: [None; 3] },
+        None,
+        prefix,
+        suffix,
+    )
 }
 
 /// The prompt as text.
@@ -74,7 +79,7 @@ fn a_missing_mark_is_named() {
 fn declared_ids_serve_when_no_name_is_known() {
     let with = |declared| {
         let encode = |text: &str| text.chars().map(u32::from).collect();
-        prompt(&FimVocab { encode: &encode, id_of: &|_| None, bos: Some(1), declared }, "a", "b")
+        assemble(&FimVocab { encode: &encode, id_of: &|_| None, bos: Some(1), declared }, None, "a", "b")
     };
     let prompt = with([Some(7), Some(8), Some(9)]).expect("all declared");
     assert_eq!(prompt.tokens, [1, 7, u32::from('a'), 8, u32::from('b'), 9]);

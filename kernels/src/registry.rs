@@ -81,25 +81,6 @@ pub(crate) enum Run {
     Rows,
 }
 
-const ALL: &[Format] = &[
-    Format::F32,
-    Format::F16,
-    Format::BF16,
-    Format::Q4_0,
-    Format::Q4_1,
-    Format::Q5_0,
-    Format::Q5_1,
-    Format::Q8_0,
-    Format::Q2_K,
-    Format::Q3_K,
-    Format::Q4_K,
-    Format::Q5_K,
-    Format::Q6_K,
-    Format::IQ4_NL,
-    Format::IQ4_XS,
-    Format::MXFP4,
-];
-
 const fn row(name: &'static str, op: &'static str, isa: Isa, run: Run) -> Kernel {
     Kernel { name, op, formats: &[], isa, exact: true, run }
 }
@@ -116,7 +97,7 @@ const fn float_row(
     product: fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>),
 ) -> Kernel {
     let run = Run::MatMul(MatMul { quantize: None, product });
-    Kernel { name, op: "MatMul", formats: ALL, isa, exact: true, run }
+    Kernel { name, op: "MatMul", formats: Format::ALL, isa, exact: true, run }
 }
 
 const fn rows(name: &'static str, op: &'static str, formats: &'static [Format]) -> Kernel {
@@ -179,7 +160,7 @@ const KERNELS: &[Kernel] = &[
     row("generic-f32-add", "Add", Isa::Generic, Run::Add(|a, b, out| add(Portable, a, b, out))),
     row("generic-f32-scale", "Scale", Isa::Generic, Run::Scale(|factor, x| scale(Portable, factor, x))),
     row("generic-f32-softcap", "Softcap", Isa::Generic, Run::Softcap(|cap, x| softcap(Portable, cap, x))),
-    rows("generic-any-embed", "Embed", ALL),
+    rows("generic-any-embed", "Embed", Format::ALL),
     rows("generic-f32-kvstore", "KvStore", &[]),
     rows("generic-f32-selectpages", "SelectPages", &[]),
     rows("generic-f32-takerows", "TakeRows", &[]),

@@ -11,21 +11,6 @@ const fn plane(runs: usize, bytes: usize) -> Plane {
 const BITS4: Plane = plane(1, 16);
 const BITS2: Plane = plane(1, 8);
 const BITS1: Plane = plane(1, 4);
-const BLOCKS: &[Format] = &[
-    Format::Q4_0,
-    Format::Q4_1,
-    Format::Q5_0,
-    Format::Q5_1,
-    Format::Q8_0,
-    Format::Q2_K,
-    Format::Q3_K,
-    Format::Q4_K,
-    Format::Q5_K,
-    Format::Q6_K,
-    Format::IQ4_NL,
-    Format::IQ4_XS,
-    Format::MXFP4,
-];
 
 const fn values(
     name: &'static str,
@@ -122,7 +107,7 @@ pub const LAYOUTS: &[Layout] = &[
         indices(&b.bytes[1..], p[0]);
         p[1][0] = b.bytes[0];
     }),
-    blocks("i8", BLOCKS, "formats/i8", &[plane(1, 32), plane(1, 16)], |b, p| {
+    blocks("i8", Format::BLOCKS, "formats/i8", &[plane(1, 32), plane(1, 16)], |b, p| {
         bits8(b, p[0]);
         for (half, out) in p[1].chunks_exact_mut(8).enumerate() {
             let s = half * 16 / b.sub;

@@ -2,7 +2,7 @@
 //! rows wins, and the same rows drive dispatch, conformance tests, self-test and `cchaha-run kernels`. How weights lie is
 //! a table of its own ([`crate::LAYOUTS`]): a matrix kernel works on every layout.
 
-use cchaha_plan::{FORMATS, Format};
+use cchaha_plan::Format;
 
 /// What a kernel binds beside the arena, the vectors and the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,20 +56,8 @@ impl Kernel {
     }
 }
 
-const fn all() -> [Format; FORMATS.len()] {
-    let mut formats = [Format::F32; FORMATS.len()];
-    let mut i = 0;
-    while i < formats.len() {
-        formats[i] = FORMATS[i].format;
-        i += 1;
-    }
-    formats
-}
-
-const ALL: &[Format] = &all();
-
 const fn row(name: &'static str, op: &'static str, module: &'static str, binds: Binds) -> Kernel {
-    let formats = if matches!(binds, Binds::Weights) { ALL } else { &[] };
+    let formats = if matches!(binds, Binds::Weights) { Format::ALL } else { &[] };
     Kernel {
         name,
         op,
@@ -91,7 +79,17 @@ const fn matrix(
     counts: &'static [(&'static str, u32)],
 ) -> Kernel {
     let binds = Binds::Weights;
-    Kernel { name, op, formats: ALL, needs: Needs::Nothing, most_rows, module, binds, counts, reduce: LANES }
+    Kernel {
+        name,
+        op,
+        formats: Format::ALL,
+        needs: Needs::Nothing,
+        most_rows,
+        module,
+        binds,
+        counts,
+        reduce: LANES,
+    }
 }
 
 /// The same with sums by subgroup shuffles.

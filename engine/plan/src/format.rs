@@ -68,7 +68,31 @@ pub const FORMATS: [FormatInfo; 16] = [
     row(Format::MXFP4, "MXFP4", 39, 32, 17),
 ];
 
+const ALL: [Format; FORMATS.len()] = {
+    let mut all = [Format::F32; FORMATS.len()];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = FORMATS[i].format;
+        i += 1;
+    }
+    all
+};
+
+const FLOATS: usize = {
+    let mut n = 0;
+    while FORMATS[n].block_len == 1 {
+        n += 1;
+    }
+    n
+};
+
 impl Format {
+    /// Every format, in the order of [`FORMATS`].
+    pub const ALL: &[Format] = &ALL;
+
+    /// Those whose values come in blocks: all but the floats, which stand first in the table.
+    pub const BLOCKS: &[Format] = ALL.split_at(FLOATS).1;
+
     /// The table row of this format.
     pub const fn info(self) -> &'static FormatInfo {
         &FORMATS[self as usize]

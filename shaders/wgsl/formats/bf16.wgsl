@@ -1,30 +1,6 @@
 // BF16: plane 0 holds the values, two to a word.
-#import lib/run
-
-const HAS_OFFSET = false;
+#import lib/halves
 
 fn four(low: u32, high: u32) -> vec4<f32> {
   return bitcast<vec4<f32>>(vec4<u32>(low << 16u, low & 0xffff0000u, high << 16u, high & 0xffff0000u));
-}
-
-fn quants(i: u32, planes: vec4<u32>) -> Run {
-  let at = planes.x + i * 4u;
-  let p = weights[at];
-  let q = weights[at + 1u];
-  let r = weights[at + 2u];
-  let s = weights[at + 3u];
-  return Run(
-    four(p.x, p.y),
-    four(p.z, p.w),
-    four(q.x, q.y),
-    four(q.z, q.w),
-    four(r.x, r.y),
-    four(r.z, r.w),
-    four(s.x, s.y),
-    four(s.z, s.w),
-  );
-}
-
-fn scales(i: u32, planes: vec4<u32>) -> vec4<f32> {
-  return vec4<f32>(1.0, 0.0, 1.0, 0.0);
 }

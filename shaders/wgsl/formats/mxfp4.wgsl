@@ -1,10 +1,10 @@
 // MXFP4: 2^(e - 128) * q, with q twice the E2M1 number of an index. Planes: index in 4 bits; e, a byte for each run.
-#import lib/bits
+#import lib/coded
 
 const HAS_OFFSET = false;
 
 // Four indices, a byte each: sign, two bits of exponent, one of mantissa.
-fn e2m1(indices: u32) -> vec4<f32> {
+fn decoded(indices: u32) -> vec4<f32> {
   let i = unpack4xU8(indices);
   let e = (i >> vec4<u32>(1u)) & vec4<u32>(3u);
   let m = i & vec4<u32>(1u);
@@ -14,17 +14,7 @@ fn e2m1(indices: u32) -> vec4<f32> {
 }
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
-  let v = weights[planes.x + i];
-  return Run(
-    e2m1(low4(v.x)),
-    e2m1(high4(v.x)),
-    e2m1(low4(v.y)),
-    e2m1(high4(v.y)),
-    e2m1(low4(v.z)),
-    e2m1(high4(v.z)),
-    e2m1(low4(v.w)),
-    e2m1(high4(v.w)),
-  );
+  return coded(weights[planes.x + i]);
 }
 
 fn scales(i: u32, planes: vec4<u32>) -> vec4<f32> {

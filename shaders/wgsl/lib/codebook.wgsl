@@ -1,6 +1,6 @@
 // The 16 numbers of IQ4_NL and IQ4_XS: -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113, four bytes to a word. A word is
 // chosen by selects: indexing an array by a value from memory would put the array in memory too.
-#import lib/bits
+#import lib/coded
 
 // Four indices, a byte each.
 fn decoded(indices: u32) -> vec4<f32> {
@@ -11,17 +11,4 @@ fn decoded(indices: u32) -> vec4<f32> {
   let words = select(low, high, i >= vec4<u32>(8u));
   let shifted = words << (vec4<u32>(24u) - (i & vec4<u32>(3u)) * vec4<u32>(8u));
   return vec4<f32>(bitcast<vec4<i32>>(shifted) >> vec4<u32>(24u));
-}
-
-fn coded(v: vec4<u32>) -> Run {
-  return Run(
-    decoded(low4(v.x)),
-    decoded(high4(v.x)),
-    decoded(low4(v.y)),
-    decoded(high4(v.y)),
-    decoded(low4(v.z)),
-    decoded(high4(v.z)),
-    decoded(low4(v.w)),
-    decoded(high4(v.w)),
-  );
 }

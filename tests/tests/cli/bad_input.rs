@@ -10,7 +10,7 @@ fn without_a_model_it_says_how_to_get_one() {
             _ => &[subcommand],
         };
         let mut command = run(args);
-        fails(&mut command, 2, &["no model", "-m", "curl", "https://huggingface.co/", "CCHAHA_ARG_MODEL"]);
+        fails(&mut command, 2, &["no model", "-m", "hf:Qwen/", "cchaha-run pull", "CCHAHA_ARG_MODEL"]);
     }
 }
 

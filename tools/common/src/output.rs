@@ -90,6 +90,11 @@ impl Out {
     }
 }
 
+/// Text as it may stand in an XML document, such as an SVG picture.
+pub fn escape_xml(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// Side of a column on which its text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]

@@ -2,16 +2,14 @@
 
 use std::fmt::Write;
 
+use cchaha_cli::output::escape_xml;
+
 /// One bar.
 #[derive(Clone, Debug)]
 pub(crate) struct Bar {
     pub(crate) label: String,
     pub(crate) value: f64,
     pub(crate) interval: Option<(f64, f64)>,
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A picture of the bars.
@@ -28,7 +26,7 @@ pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
          font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
          <text x=\"12\" y=\"24\" font-size=\"15\">{}</text>\n",
         LEFT + WIDTH + 120,
-        escape(title)
+        escape_xml(title)
     );
     for (i, bar) in bars.iter().enumerate() {
         let y = 44 + STEP * i;
@@ -39,7 +37,7 @@ pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
              <text x=\"{:.1}\" y=\"{}\">{:.4} {unit}</text>",
             LEFT - 8,
             y + 13,
-            escape(&bar.label),
+            escape_xml(&bar.label),
             x(bar.value) - LEFT as f64,
             x(bar.interval.map_or(bar.value, |(_, high)| high.max(bar.value))) + 8.0,
             y + 13,

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use cchaha_cli::output::escape_xml;
+
 use crate::commands::compare::{Divergence, TensorError};
 use crate::recipe::layer;
 
@@ -53,7 +55,7 @@ pub(crate) fn errors(title: &str, tensors: &[TensorError], divergence: Option<&D
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">"#
     ));
     add(format_args!(r#"<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>"#));
-    add(format_args!(r#"<text x="{LEFT}" y="24" font-size="15">{}</text>"#, escape(title)));
+    add(format_args!(r#"<text x="{LEFT}" y="24" font-size="15">{}</text>"#, escape_xml(title)));
     if let Some(divergence) = divergence {
         let (mean, error) = divergence.mean();
         add(format_args!(
@@ -90,8 +92,8 @@ pub(crate) fn errors(title: &str, tensors: &[TensorError], divergence: Option<&D
             r#"<circle cx="{:.1}" cy="{:.1}" r="4" fill="{colour}" fill-opacity="0.8"><title>{} {}: {:.5}</title></circle>"#,
             x(*layer),
             y(tensor.relative.log10()),
-            escape(&tensor.name),
-            escape(&tensor.to),
+            escape_xml(&tensor.name),
+            escape_xml(&tensor.to),
             tensor.relative
         ));
     }
@@ -103,8 +105,4 @@ pub(crate) fn errors(title: &str, tensors: &[TensorError], divergence: Option<&D
     }
     add(format_args!("</svg>"));
     svg
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -13,13 +13,11 @@ use crate::output::bytes;
 const NO_MODEL: &str = "no model given: name a GGUF file with -m FILE";
 
 const GET_ONE: &str = "\
-Any GGUF file of a supported architecture will do. To get a small code model (491 MB):
+Any GGUF file of a supported architecture will do. To get a small code model (491 MB) and use it:
 
-  curl -L -O https://huggingface.co/Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF/resolve/main/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf
+  cchaha-run complete -m hf:Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF:Q4_K_M -p 'def fibonacci(n):'
 
-Larger ones answer better: put 1.5B, 3B or 7B in place of 0.5B (twice, the second time in lower case). Then:
-
-  cchaha-run complete -m qwen2.5-coder-0.5b-instruct-q4_k_m.gguf -p 'def fibonacci(n):'
+Larger ones answer better: put 1.5B, 3B or 7B in place of 0.5B. `cchaha-run pull` lists models by short names.
 
 Set CCHAHA_ARG_MODEL to a file to use it whenever -m is not given.";
 

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use cchaha::code::{Kind, Structure};
-use cchaha::fim::{self, FimVocab, Join};
+use cchaha::fim::{self, Join};
 use cchaha::sample::SampleParams;
-use cchaha::text::Special;
 use cchaha::{ErrorKind, GenerateRequest, Session, SessionOptions, generate};
 use cchaha_cli::args::positive;
 use cchaha_cli::exit::{Failure, Result};
@@ -132,13 +131,6 @@ impl FimStudy {
         let mut store = Store::open(&self.setup.out, &settings)?;
         let ctx = (self.max_tokens + self.n_predict + 64).min(model.context());
         let mut session = Session::new(&model, &SessionOptions { ctx: Some(ctx), ..self.setup.options() })?;
-        let marks = tokenizer.fim();
-        let vocab = FimVocab {
-            encode: &|text| tokenizer.encode(text, Special::Plain),
-            id_of: &|text| tokenizer.id_of(text),
-            bos: tokenizer.bos().filter(|_| tokenizer.add_bos()),
-            declared: [marks.prefix, marks.suffix, marks.middle],
-        };
         let stop = Stoppable::begin();
         let mut bar = progress("filling");
         let mut keys: Vec<(&str, String)> = Vec::new();
@@ -153,7 +145,7 @@ impl FimStudy {
                         continue;
                     }
                     let (prefix, suffix) = (&source[..hole.start], &source[hole.end..]);
-                    let prompt = fim::prompt(&vocab, prefix, suffix)
+                    let prompt = fim::prompt(tokenizer, None, prefix, suffix)
                         .map_err(|error| Failure::new(ErrorKind::Model, error.to_string()))?;
                     session.set_prompt(&prompt.tokens, &mut |_| stop.flow())?;
                     let request = GenerateRequest {

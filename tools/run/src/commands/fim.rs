@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cchaha::code::Language;
-use cchaha::fim::{self, FimError, FimPrompt, FimVocab, Join, Repository};
-use cchaha::text::{Special, Tokenizer};
+use cchaha::fim::{self, Join, Repository};
+use cchaha::text::Special;
 use cchaha::{DEFAULT_CONTEXT, ErrorKind, GenerateRequest};
 use clap::{Args, ValueHint};
 
@@ -118,7 +118,7 @@ impl Fim {
             .map_or("repository".into(), |name| name.to_string_lossy());
         let repository = Repository { name: &repository, files: &files, path: &path };
         let repository = (!files.is_empty()).then_some(&repository);
-        let prompt = prompt(tokenizer, repository, prefix_shown, suffix_shown)
+        let prompt = fim::prompt(tokenizer, repository, prefix_shown, suffix_shown)
             .map_err(|error| Failure::new(ErrorKind::Model, error.to_string()))?;
         let request = GenerateRequest {
             max_tokens: self.n_predict,
@@ -190,23 +190,6 @@ impl std::str::FromStr for Place {
         };
         parsed().ok_or_else(|| "expected LINE:COL, such as 12:5".into())
     }
-}
-
-/// What the prompt takes from a tokenizer.
-fn prompt(
-    tokenizer: &Tokenizer,
-    repository: Option<&Repository<'_>>,
-    prefix: &str,
-    suffix: &str,
-) -> std::result::Result<FimPrompt, FimError> {
-    let marks = tokenizer.fim();
-    let vocab = FimVocab {
-        encode: &|text| tokenizer.encode(text, Special::Plain),
-        id_of: &|text| tokenizer.id_of(text),
-        bos: tokenizer.bos().filter(|_| tokenizer.add_bos()),
-        declared: [marks.prefix, marks.suffix, marks.middle],
-    };
-    fim::prompt_in(&vocab, repository, prefix, suffix)
 }
 
 #[cfg(test)]

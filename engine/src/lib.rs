@@ -57,5 +57,6 @@ pub use scheduler::{Listener, Progress, Request, Scheduler, Wanted};
 pub use score::{ScoreRequest, Scores, score};
 pub use session::{DEFAULT_CONTEXT, Session, SessionOptions};
 pub use window::{
-    FULL_BUDGET, Fate, MIN_BUDGET, OFFERED, POLICIES, Policy, Prior, Seen, WindowOptions, dynamic_budget,
+    FULL_BUDGET, Fate, MIN_BUDGET, OFFERED, POLICIES, Place, Policy, Prior, Seen, WindowOptions,
+    dynamic_budget, places,
 };

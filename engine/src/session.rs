@@ -295,12 +295,14 @@ pub(crate) fn prepare(
         plan = Arc::new(rope.apply(&plan, context)?);
     }
     let shares = options.window.shares(context)?;
-    let own_window = window::own_window(&plan);
+    let shuffled = options.rope.is_some_and(|rope| rope.shuffled);
+    let reader = Reader::new(&plan, shares, shuffled, options.window.language);
     let mut cells = context;
     if let Some(shares) = &shares {
         plan = Arc::new(window::budgeted(&plan, shares));
         if let Some(kept) = shares.kept {
             cells = cells.min(kept);
+            let own_window = window::own_window(&plan);
             if own_window + 2 * shares.epoch > kept {
                 return Err(Error::usage(format!(
                     "{} has layers that see the last {own_window} tokens, more than a KV budget of {kept} cells can \
@@ -314,8 +316,6 @@ pub(crate) fn prepare(
     let limits = Limits { cells, batch: options.batch.min(cells), logits };
     let footprint = backend.footprint(&plan, &limits);
     check_memory(model, footprint, cells)?;
-    let shuffled = options.rope.is_some_and(|rope| rope.shuffled);
-    let reader = Reader::new(shares, own_window, plan.axes, shuffled, options.window.language);
     let scheduler = Scheduler::new(plan, backend.as_ref(), limits, options.response)?;
     Ok(Prepared { scheduler, reader, footprint, backend_name: backend.name() })
 }

@@ -10,11 +10,13 @@ Written from the papers and published model definitions:
   Gemma 3     arXiv 2503.19786   five local layers to one global, norms after the blocks too, GeGLU, scaled embedding
   StarCoder2  arXiv 2402.19173   LayerNorm, biases everywhere, GELU without a gate, sliding window
   Granite 3   IBM model cards    llama with four fixed multipliers
+  cchaha      our own            Qwen3 with scope positions on slow rotary pairs, and windows that see imports and headers
   RoPE 2104.09864, YaRN 2309.00071, position interpolation 2306.15595, GQA 2305.13245, GELU (tanh form) 1606.08415
 
 Shapes: n tokens, d = n_embd, h query heads, g KV heads, e = head_dim, v = n_vocab.
 """
 
+import ast
 import math
 import sys
 from dataclasses import dataclass
@@ -70,7 +72,51 @@ FAMILIES = {
     "qwen3moe": Family(),
     "gemma3": Family(activation=gelu_tanh, scaled_embedding=True),
     "starcoder2": Family(activation=gelu_tanh, norm=layer_norm),
+    "cchaha": Family(),
 }
+
+
+def places(source, pieces):
+    """For each piece (bytes) of a valid Python source: its scope position, and whether it is pinned.
+
+    The scope position counts the statements of the module that have begun, its functions and classes that have ended
+    (which shows where the next statement begins), and the blocks that have been opened before the piece. A piece is pinned if the line of its first visible byte belongs to an import or to the header of a function
+    or a class, decorators included.
+    """
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    tree = ast.parse(source)
+    events = [starts[min([s.lineno, *(d.lineno for d in getattr(s, "decorator_list", []))]) - 1] for s in tree.body]
+    events += [e for e, s in zip(events[1:], tree.body) if isinstance(s, (ast.FunctionDef, ast.ClassDef))]
+    for s in tree.body:  # a decorator and what it decorates are two statements to a reader who cannot look ahead
+        if getattr(s, "decorator_list", []):
+            events += [starts[d.lineno - 1] for d in s.decorator_list[1:]] + [starts[s.lineno - 1]]
+    pinned = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            pinned.update(range(node.lineno, node.end_lineno + 1))
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.If, ast.While, ast.With)):
+            body = node.body[0]
+            opener = source.rindex(":", 0, starts[body.lineno - 1] + body.col_offset)
+            events.append(opener)
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                pinned.update(range(first, source.count("\n", 0, opener) + 2))
+    at, found = 0, []
+    for piece in pieces:
+        visible = at + len(piece) - len(piece.lstrip())
+        line = source.count("\n", 0, visible) + 1
+        found.append((sum(event < at for event in events), line in pinned))
+        at += len(piece)
+    return found
+
+
+def spelled_bytes():
+    """The characters in which byte-level BPE spells bytes."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
 class Model:
@@ -119,6 +165,8 @@ class Model:
         """Whether a layer sees only the sliding window: all of them, or in Gemma 3 all but every sixth."""
         if self.key("attention.sliding_window", 0) == 0:
             return False
+        if self.arch == "cchaha":
+            return self.key("attention.sliding_window_pattern")[layer]
         return self.arch != "gemma3" or (layer + 1) % self.key("attention.sliding_window_pattern", 6) != 0
 
     def rope_table(self, n, layer):
@@ -146,7 +194,11 @@ class Model:
         divisor = self.optional("rope_freqs.weight")
         if divisor is not None:
             frequency = frequency / divisor
-        angle = np.arange(n)[:, None, None] * frequency
+        position = np.repeat(np.arange(n)[:, None], e // 2, axis=1).astype(np.float64)
+        if self.arch == "cchaha":
+            split = self.key("rope.scope_split")
+            position[:, split:] = self.key("rope.sigma") * np.array([place[0] for place in self.places])[:, None]
+        angle = position[:, None, :] * frequency
         return np.cos(angle) * magnitude, np.sin(angle) * magnitude
 
     def rotate(self, x, table):
@@ -171,7 +223,10 @@ class Model:
         distance = np.arange(n)[:, None] - np.arange(n)  # query position - key position
         visible = distance >= 0
         if self.is_local(layer):
-            visible &= distance < self.key("attention.sliding_window")
+            near = distance < self.key("attention.sliding_window")
+            if self.key("attention.pins", False):
+                near |= np.array([place[1] for place in self.places])
+            visible &= near
         weight = softmax(np.where(visible, score, -np.inf))
         return self.linear(np.einsum("hqk,khe->qhe", weight, v).reshape(n, -1), at + "output")
 
@@ -197,6 +252,10 @@ class Model:
 
     def logits(self, tokens):
         """tokens (n) -> logits (n, v)"""
+        if self.arch == "cchaha":
+            spelled, vocabulary = spelled_bytes(), self.metadata["tokenizer.ggml.tokens"]
+            pieces = [bytes(spelled[c] for c in vocabulary[t]) for t in tokens]
+            self.places = places(b"".join(pieces).decode(), pieces)
         x = self.rows("token_embd.weight", list(tokens)) * self.key("embedding_scale", 1.0)
         if self.family.scaled_embedding:
             x = x * math.sqrt(self.n_embd)

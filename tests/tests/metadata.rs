@@ -94,7 +94,7 @@ fn rope_rules_nobody_knows_are_named() {
 
 #[test]
 fn architectures_nobody_knows_are_named_with_those_that_run() {
-    let supported = "gemma3, granite, llama, qwen2, qwen3, qwen3moe, starcoder2";
+    let supported = "cchaha, gemma3, granite, llama, qwen2, qwen3, qwen3moe, starcoder2";
     refused("llama", &["\"mamba\"", supported], |metadata, _| {
         metadata.set("general.architecture", "mamba".to_owned());
     });

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cchaha::{Device, KvTable, Model, ScoreRequest, Session, SessionOptions, models, score};
+use cchaha::code::Language;
+use cchaha::{Device, KvTable, Model, ScoreRequest, Session, SessionOptions, WindowOptions, models, score};
 use cchaha_gguf::Gguf;
 use cchaha_kernels::Oracle;
 use cchaha_plan::{Batch, Limits, Runner};
@@ -202,6 +203,35 @@ fn the_cpu_computes_what_the_reference_does() {
             assert_eq!(greedy(&model, &options, &tokens, continuation.len()), continuation, "{name}");
         }
     }
+}
+
+/// The model reads a program as it computes: scope positions and pins are the reference's, which parsed the whole.
+#[test]
+fn our_own_architecture_computes_what_the_reference_does() {
+    let golden_values = json("cchaha.json");
+    let (tokens, expected) = (ids(&golden_values["tokens"]), numbers(&golden_values["logprobs"]));
+    let model = open(&golden("cchaha.gguf"));
+    let python = |options: SessionOptions| {
+        let language = Language::named("python").expect("a language");
+        SessionOptions { window: WindowOptions { language, ..options.window }, ..options }
+    };
+    let oracle = python(SessionOptions { device: Device::Oracle, ..SessionOptions::default() });
+    // The oracle hands its logits out as f32: 6e-8 of logits up to 16, beside the f32 constants of TINY.
+    for (path, options, tolerance) in [("oracle", oracle, 3e-6), ("exact", python(cpu(true)), 1e-4)] {
+        let worst = max(&differences(&prefill_logprobs(&model, &options, &tokens), &expected));
+        println!("cchaha: {path} {worst:.1e}");
+        assert!(worst <= tolerance, "cchaha: ln p of the {path} path is off by {worst:e}");
+    }
+    let found = prefill_logprobs(&model, &python(cpu(false)), &tokens);
+    let one_by_one = decode_logprobs(&model, &python(cpu(false)), &tokens, 100);
+    // A run does not depend on how its text is cut, so pins are those of the same positions.
+    assert!(max(&differences(&found[100..], &one_by_one[100..])) <= 1e-5);
+    let off = mean(&differences(&found, &expected));
+    println!("cchaha: default {off:.1e}");
+    assert!(off <= 2e-3, "cchaha: mean {off:e} on the default path");
+    // Read as plain text the program has other scopes and no pins.
+    let plain = mean(&differences(&prefill_logprobs(&model, &cpu(true), &tokens), &expected));
+    assert!(plain > 0.05, "places seem to change nothing: {plain:e}");
 }
 
 #[test]

@@ -5,7 +5,6 @@
 use cchaha_plan::{Activation, MaskRule, RopeLayout};
 
 use super::builder::{Attention, Bias, Builder};
-use super::keys::BoolsOrU32;
 use crate::error::Result;
 use crate::rope::Rotary;
 
@@ -39,13 +38,14 @@ pub(super) fn build(b: &mut Builder<'_>) -> Result<()> {
         mask: b.window_mask()?,
         ..global
     };
-    let is_local = local_layers(b, local.mask != global.mask)?;
+    let windowed = b.windowed_layers(PERIOD)?;
+    let has_window = local.mask != global.mask;
     let final_softcap = b.keys().cap("final_logit_softcapping")?;
 
     let mut x = b.embed((dims.n_embd as f64).sqrt() as f32)?;
     for layer in b.layers() {
         b.enter(layer);
-        let attention = if is_local[layer as usize] { local } else { global };
+        let attention = if has_window && windowed[layer as usize] { local } else { global };
         let a = b.attention(norm, attention, &mut x)?;
         let a = b.linear("attn_output", Bias::None, a, dims.n_embd)?;
         b.norm_in_place(norm, "post_attention_norm", a)?;
@@ -60,25 +60,4 @@ pub(super) fn build(b: &mut Builder<'_>) -> Result<()> {
         b.softcap(cap, logits);
     }
     Ok(())
-}
-
-/// Which layers see only the window.
-fn local_layers(b: &Builder<'_>, has_window: bool) -> Result<Vec<bool>> {
-    const KEY: &str = "attention.sliding_window_pattern";
-    let pattern = b.keys().bools_or_u32(KEY)?;
-    let n_layers = b.dims().n_layers;
-    match pattern {
-        _ if !has_window => Ok(vec![false; n_layers]),
-        Some(BoolsOrU32::Bools(list)) if list.len() == n_layers => Ok(list.to_vec()),
-        Some(BoolsOrU32::Bools(list)) => Err(b
-            .keys()
-            .error(KEY, format!("has {} entries, expected {n_layers}, one per layer", list.len()))),
-        Some(BoolsOrU32::U32(0)) => Ok(vec![true; n_layers]),
-        Some(BoolsOrU32::U32(period)) => Ok(periodic(b, period)),
-        None => Ok(periodic(b, PERIOD)),
-    }
-}
-
-fn periodic(b: &Builder<'_>, period: u32) -> Vec<bool> {
-    b.layers().map(|layer| (layer + 1) % period != 0).collect()
 }

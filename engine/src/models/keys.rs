@@ -17,6 +17,10 @@ const HARMLESS: &[&str] = &[
     "tensor_data_layout",
 ];
 
+/// Groups of keys that begin like those of the architecture `cchaha` and are none of them: the tokenizer reads its own,
+/// checksums are `quantize verify`'s.
+const OTHERS: &[&str] = &["tokenizer.", "checksum."];
+
 /// Keys whose value, where it is this one, asks for nothing.
 const NEUTRAL: &[(&str, f64)] = &[
     ("attention.causal", 1.0),
@@ -149,6 +153,9 @@ impl<'a> Keys<'a> {
         let used = self.used.borrow();
         for (key, value) in self.metadata.iter() {
             let Some(name) = key.strip_prefix(&self.prefix) else { continue };
+            if OTHERS.iter().any(|group| name.starts_with(group)) {
+                continue;
+            }
             let neutral = || NEUTRAL.iter().any(|row| row.0 == name && number(value) == Some(row.1));
             if !used.contains(name) && !HARMLESS.contains(&name) && !neutral() {
                 return Err(self.error(

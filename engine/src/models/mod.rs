@@ -1,6 +1,7 @@
 //! Architectures: one file each, metadata to plan, and one row in `ARCHITECTURES`.
 
 mod builder;
+mod cchaha;
 mod gemma3;
 mod granite;
 mod keys;
@@ -22,6 +23,7 @@ type Build = fn(&mut Builder<'_>) -> Result<()>;
 
 /// Every supported architecture by its name in `general.architecture`.
 const ARCHITECTURES: &[(&str, Build)] = &[
+    ("cchaha", cchaha::build),
     ("gemma3", gemma3::build),
     ("granite", granite::build),
     ("llama", llama::build),

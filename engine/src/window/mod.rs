@@ -12,7 +12,7 @@ mod reader;
 
 pub use dynamic::{FULL_BUDGET, dynamic_budget};
 pub(crate) use reader::Reader;
-pub use reader::{Fate, Seen};
+pub use reader::{Fate, Place, Seen, places};
 
 use cchaha_plan::{MaskId, MaskRule, Op, PAGE_CELLS, Plan, SelectionId, Step};
 
@@ -257,6 +257,11 @@ pub(crate) fn budgeted(plan: &Plan, shares: &Shares) -> Plan {
         steps.push(step);
     }
     Plan { steps, ..plan }
+}
+
+/// Whether layers of the plan see pins of their own accord.
+pub(crate) fn own_pins(plan: &Plan) -> bool {
+    plan.masks.iter().any(|mask| mask.pins)
 }
 
 /// The longest window a layer of the plan has of its own.

@@ -58,6 +58,12 @@ pub(super) fn pins(text: &Text, prior: Prior, recent: usize, before: usize, room
     positions
 }
 
+/// Positions of the tokens of all imports and headers whose lines have ended.
+pub(super) fn all(text: &Text) -> Vec<usize> {
+    let lines = text.scanner.lines().iter().enumerate();
+    lines.filter(|(_, line)| line.pinned()).flat_map(|(i, _)| text.line_tokens(i)).collect()
+}
+
 /// How much a piece of text has to do with the last tokens: rare names they share.
 pub(super) struct Words {
     /// For each word of the last tokens, in how many lines it occurs.

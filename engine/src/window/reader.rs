@@ -5,10 +5,10 @@
 
 use std::ops::{ControlFlow, Range};
 
-use cchaha_plan::PAGE_CELLS;
+use cchaha_plan::{PAGE_CELLS, Plan};
 
 use super::{Shares, fold, pins};
-use crate::code::{Language, Scanner};
+use crate::code::{Language, Line, Scanner};
 use crate::error::Result;
 use crate::kv::SequenceId;
 use crate::scheduler::{Listener, Progress, Request, Scheduler};
@@ -97,6 +97,25 @@ impl Text {
     }
 }
 
+/// What a causal reading of a text says of one of its tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its position on the scope axis: scope and block openings and top-level item boundaries before it.
+    pub scope: i32,
+    /// Whether its line is an import or a header, which stay in sight of windows.
+    pub pinned: bool,
+}
+
+/// The places of a text's tokens, each given by its bytes: what a session that reads the text whole uses of it.
+pub fn places<'a>(language: &'static Language, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Place> {
+    let mut text = Text::new(language);
+    pieces.into_iter().for_each(|piece| text.push(piece));
+    let last = text.scanner.last_line();
+    let pinned =
+        |line: u32| text.scanner.lines().get(line as usize).or(last.as_ref()).is_some_and(Line::pinned);
+    text.places.iter().map(|&(line, scope)| Place { scope, pinned: pinned(line) }).collect()
+}
+
 /// What became of the tokens of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -133,6 +152,8 @@ impl Seen {
 pub(crate) struct Reader {
     shares: Option<Shares>,
     own_window: usize,
+    /// Whether the model itself sees pins: then all imports and headers are, and no budget chooses among them.
+    own_pins: bool,
     axes: usize,
     shuffled: bool,
     text: Text,
@@ -145,25 +166,31 @@ fn shuffle(position: i32) -> i32 {
 }
 
 impl Reader {
+    /// For a plan as the model has it, or with its masks reduced to `shares`.
     pub(crate) fn new(
+        plan: &Plan,
         shares: Option<Shares>,
-        own_window: usize,
-        axes: usize,
         shuffled: bool,
         language: &'static Language,
     ) -> Reader {
-        Reader { shares, own_window, axes, shuffled, text: Text::new(language), pinned: Vec::new() }
+        let (own_window, own_pins) = (super::own_window(plan), super::own_pins(plan));
+        let text = Text::new(language);
+        Reader { shares, own_window, own_pins, axes: plan.axes, shuffled, text, pinned: Vec::new() }
     }
 
     /// Whether anybody asks what the text says.
     fn reads(&self) -> bool {
-        self.axes > 1 || self.shares.is_some()
+        self.axes > 1 || self.own_pins || self.shares.is_some()
     }
 
     /// Positions between decisions; without pins and folding there is nothing to decide.
     fn epoch(&self) -> usize {
         let decides = |shares: &Shares| shares.pins > 0 || shares.kept.is_some();
-        self.shares.filter(decides).map_or(usize::MAX, |shares| shares.epoch)
+        match self.shares.filter(decides) {
+            _ if self.own_pins => PAGE_CELLS,
+            Some(shares) => shares.epoch,
+            None => usize::MAX,
+        }
     }
 
     /// [`Scheduler::run`] of one request, epoch by epoch.
@@ -232,8 +259,8 @@ impl Reader {
     }
 
     fn begin_epoch(&mut self, scheduler: &mut Scheduler, sequence: SequenceId) {
-        let Some(shares) = self.shares else { return };
         self.pin(scheduler, sequence);
+        let Some(shares) = self.shares else { return };
         if let Some(kept) = shares.kept {
             let room = kept.saturating_sub(shares.epoch) / PAGE_CELLS;
             let held = scheduler.kv().pages(sequence).len();
@@ -247,14 +274,21 @@ impl Reader {
     }
 
     fn pin(&mut self, scheduler: &mut Scheduler, sequence: SequenceId) {
-        let Some(shares) = self.shares.filter(|shares| shares.pins > 0) else { return };
+        let pinned = match self.shares.filter(|shares| shares.pins > 0) {
+            _ if self.own_pins => pins::all(&self.text),
+            Some(shares) => {
+                // What leaves the window before the epoch ends needs a pin to stay in sight.
+                let before = (self.text.tokens() + shares.epoch).saturating_sub(shares.recent);
+                pins::pins(&self.text, shares.prior, shares.recent, before, shares.pins)
+            }
+            None => return,
+        };
         let len = scheduler.kv().len(sequence);
-        for position in self.pinned.drain(..).filter(|&position| position < len) {
-            scheduler.kv_mut().pin(sequence, position, false);
+        for position in std::mem::replace(&mut self.pinned, pinned) {
+            if position < len {
+                scheduler.kv_mut().pin(sequence, position, false);
+            }
         }
-        // What leaves the window before the epoch ends needs a pin to stay in sight.
-        let before = (self.text.tokens() + shares.epoch).saturating_sub(shares.recent);
-        self.pinned = pins::pins(&self.text, shares.prior, shares.recent, before, shares.pins);
         self.pinned.iter().for_each(|&position| scheduler.kv_mut().pin(sequence, position, true));
     }
 

@@ -15,7 +15,7 @@ use cchaha_plan::{
 pub(crate) use blocks::Attention;
 pub(crate) use dims::Dims;
 
-use super::keys::Keys;
+use super::keys::{BoolsOrU32, Keys};
 use crate::error::{Error, Result};
 use crate::rope::Rotary;
 
@@ -150,6 +150,28 @@ impl<'a> Builder<'a> {
     pub(crate) fn window_mask(&mut self) -> Result<MaskId> {
         let window = self.keys.u32_above_0("attention.sliding_window")?;
         Ok(self.mask(MaskRule { window, ..MaskRule::CAUSAL }))
+    }
+
+    /// Which layers see only the window of `attention.sliding_window`, by `attention.sliding_window_pattern`: one flag
+    /// per layer, or the period in which every last layer sees everything (`period` where the file has none).
+    pub(crate) fn windowed_layers(&self, period: u32) -> Result<Vec<bool>> {
+        const KEY: &str = "attention.sliding_window_pattern";
+        let n_layers = self.dims.n_layers;
+        let periodic = |period: u32| self.layers().map(|layer| (layer + 1) % period != 0).collect();
+        match self.keys.bools_or_u32(KEY)? {
+            Some(BoolsOrU32::Bools(list)) if list.len() == n_layers => Ok(list.to_vec()),
+            Some(BoolsOrU32::Bools(list)) => Err(self
+                .keys
+                .error(KEY, format!("has {} entries, expected {n_layers}, one per layer", list.len()))),
+            Some(BoolsOrU32::U32(0)) => Ok(vec![true; n_layers]),
+            Some(BoolsOrU32::U32(period)) => Ok(periodic(period)),
+            None => Ok(periodic(period)),
+        }
+    }
+
+    /// A second axis of positions: that of scopes.
+    pub(crate) fn scope_axis(&mut self) {
+        self.plan.axes = 2;
     }
 
     /// Layer numbers; call [`Builder::enter`] with each.

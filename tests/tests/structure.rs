@@ -26,6 +26,25 @@ fn corpus(language: &Language) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
+/// JavaScript is TypeScript too, and C is C++: those pairs may be taken for each other.
+#[test]
+fn languages_are_guessed_from_texts() {
+    const KIN: [[&str; 2]; 2] = [["javascript", "typescript"], ["c", "cpp"]];
+    let kin = |a: &str, b: &str| a == b || KIN.iter().any(|pair| pair.contains(&a) && pair.contains(&b));
+    for language in LANGUAGES {
+        let files = corpus(language);
+        let guessed = |text: &[u8]| Language::guess(&String::from_utf8_lossy(text)).name;
+        let right = files.iter().filter(|(_, text)| guessed(text) == language.name).count();
+        let near = files.iter().filter(|(_, text)| kin(guessed(text), language.name)).count();
+        eprintln!("{:10} {right} of {} guessed, {near} with its kin", language.name, files.len());
+        assert!(near * 10 >= files.len() * 9, "{}: {near} of {}", language.name, files.len());
+    }
+    assert_eq!(Language::guess("").name, PLAIN.name);
+    assert_eq!(Language::guess("Once upon a time\nthere was a model.\n").name, PLAIN.name);
+    assert_eq!(Language::guess("def fibonacci(n):").name, "python");
+    assert_eq!(Language::guess("fn main() {").name, "rust");
+}
+
 #[test]
 fn headers_and_depths_are_those_of_the_parse_tree() {
     for language in LANGUAGES {

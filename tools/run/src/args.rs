@@ -105,7 +105,7 @@ pub(crate) struct WindowArgs {
     #[arg(long, value_name = "POLICY", value_parser = policy(), default_value = "structure", help = policy_help())]
     kv_policy: &'static Policy,
 
-    /// What the text is written in, for structure, fold and scope [default: by the file's extension]
+    /// What the text is written in, for structure, fold and scope [default: by the file's extension or its text]
     #[arg(long, value_name = "NAME", value_parser = language)]
     language: Option<&'static Language>,
 
@@ -189,10 +189,11 @@ pub(crate) struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// For the text of `file`, by whose name its language is known.
-    pub(crate) fn of_file(&mut self, file: Option<&Path>) {
+    /// For `text`, the text of `file`, by whose name its language is known; otherwise it is guessed.
+    pub(crate) fn of_file(&mut self, file: Option<&Path>, text: &str) {
         let language = &mut self.backend.window.language;
-        *language = language.or(file.map(Language::of_path));
+        let by_name = || file.map(Language::of_path).filter(|language| language.name != PLAIN.name);
+        *language = language.or_else(by_name).or_else(|| Some(Language::guess(text)));
     }
 
     /// Options for continuing `text`, of `tokens` tokens with its continuation: where the context is not given it holds

@@ -5,6 +5,10 @@ use super::{BareFunctions, Grammar, Language, Layout, Lexis, LineEnds, NO_LEXIS,
 pub(super) const LANGUAGE: Language = Language {
     name: "c",
     extensions: &["c", "h"],
+    signs: &[
+        "#include", "#define", "#if", "#endif", "static ", "int ", "void ", "char ", "struct ", "typedef ",
+        "return ", "goto ", "size_t ", "if (", "for (",
+    ],
     layout: Layout::Braces,
     lexis: Lexis { slash_comments: true, quotes: b"\"'", preprocessor: true, ..NO_LEXIS },
     words: &[

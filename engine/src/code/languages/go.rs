@@ -5,6 +5,18 @@ use super::{BareFunctions, Grammar, Language, Layout, Lexis, LineEnds, NO_LEXIS,
 pub(super) const LANGUAGE: Language = Language {
     name: "go",
     extensions: &["go"],
+    signs: &[
+        "package ",
+        "func ",
+        "import (",
+        "type ",
+        "defer ",
+        "if err",
+        "var ",
+        "return nil",
+        "return err",
+        "case ",
+    ],
     layout: Layout::Braces,
     lexis: Lexis { slash_comments: true, quotes: b"\"'", raw_backtick: true, ..NO_LEXIS },
     words: &[

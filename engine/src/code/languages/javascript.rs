@@ -8,6 +8,22 @@ pub(super) const LEXIS: Lexis =
 pub(super) const LANGUAGE: Language = Language {
     name: "javascript",
     extensions: &["js", "jsx", "mjs", "cjs"],
+    signs: &[
+        "const ",
+        "var ",
+        "function",
+        "import ",
+        "export ",
+        "module.",
+        "\"use strict\"",
+        "'use strict'",
+        "async ",
+        "return ",
+        "* @",
+        "});",
+        "} else",
+        "this.",
+    ],
     layout: Layout::Braces,
     lexis: LEXIS,
     words: &[

@@ -118,6 +118,8 @@ pub struct Language {
     pub name: &'static str,
     /// File name extensions, without the dot.
     pub extensions: &'static [&'static str],
+    /// What its lines often begin with, and those of other languages more rarely.
+    signs: &'static [&'static str],
     pub(crate) layout: Layout,
     pub(crate) lexis: Lexis,
     pub(crate) words: &'static [(&'static str, Word)],
@@ -149,6 +151,7 @@ pub(crate) struct Grammar {
 pub const PLAIN: Language = Language {
     name: "plain",
     extensions: &["txt"],
+    signs: &[],
     layout: Layout::Indentation,
     lexis: Lexis { quotes: b"\"'", ..NO_LEXIS },
     words: &[],
@@ -198,6 +201,26 @@ impl Language {
     /// The language of a file by its name; [`PLAIN`] for unknown ones.
     pub fn of_path(path: &Path) -> &'static Language {
         path.extension().and_then(|e| e.to_str()).and_then(Language::named).unwrap_or(&PLAIN)
+    }
+
+    /// The likeliest language of a text that came without a name: the one most of whose signs its first lines begin
+    /// with, each sign worth the less the more languages share it. [`PLAIN`] where no line shows any.
+    pub fn guess(text: &str) -> &'static Language {
+        const LINES: usize = 200;
+        let shared = |sign: &str| LANGUAGES.iter().filter(|row| row.signs.contains(&sign)).count() as f32;
+        let mut best = (0.0, &PLAIN);
+        for language in LANGUAGES {
+            let signs = || language.signs.iter().map(|sign| (*sign, 1.0 / shared(sign)));
+            let shown = |line: &str| {
+                let fitting = signs().filter(|(sign, _)| line.starts_with(sign));
+                fitting.map(|(_, worth)| worth).fold(0.0, f32::max)
+            };
+            let score: f32 = text.lines().take(LINES).map(|line| shown(line.trim_start())).sum();
+            if score > best.0 {
+                best = (score, language);
+            }
+        }
+        best.1
     }
 
     /// Whether blocks go by indentation.

@@ -5,6 +5,22 @@ use super::{BareFunctions, Grammar, Language, Layout, LineEnds, Word, javascript
 pub(super) const LANGUAGE: Language = Language {
     name: "typescript",
     extensions: &["ts", "tsx", "mts", "cts"],
+    signs: &[
+        "import {",
+        "export ",
+        "interface ",
+        "type ",
+        "declare ",
+        "const ",
+        "private ",
+        "readonly ",
+        "* @",
+        "namespace ",
+        "});",
+        "this.",
+        "it(",
+        "return ",
+    ],
     layout: Layout::Braces,
     lexis: javascript::LEXIS,
     words: &[

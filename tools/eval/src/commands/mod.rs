@@ -1,5 +1,8 @@
 //! The studies, one file each.
 
+mod bits;
+mod bodies;
+mod files;
 mod fim;
 mod programs;
 mod rope;
@@ -23,6 +26,8 @@ pub(crate) enum Command {
     WindowStudy(window::WindowStudy),
     RopeStudy(rope::RopeStudy),
     FimStudy(fim::FimStudy),
+    Bits(bits::Bits),
+    Bodies(bodies::Bodies),
 }
 
 /// Measures it.
@@ -33,6 +38,8 @@ pub(crate) fn run(command: Command) -> Result {
         Command::WindowStudy(command) => command.run(),
         Command::RopeStudy(command) => command.run(),
         Command::FimStudy(command) => command.run(),
+        Command::Bits(command) => command.run(),
+        Command::Bodies(command) => command.run(),
     }
 }
 

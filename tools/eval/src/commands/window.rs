@@ -1,7 +1,7 @@
 //! `window-study`: bits per byte of long files when attention sees only a budget of cells.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cchaha::code::Language;
 use cchaha::text::Special;
@@ -14,6 +14,7 @@ use clap::{Args, ValueHint};
 use serde_json::json;
 
 use super::Setup;
+use super::files::{Source, sources};
 use crate::chart::{Bar, bars};
 use crate::stats::{bootstrap, mean};
 use crate::store::Store;
@@ -72,19 +73,12 @@ pub(crate) fn cases(
     (min, max): (usize, usize),
     per_language: usize,
 ) -> Result<Vec<Case>> {
-    let mut files = Vec::new();
-    for path in paths {
-        find(path, &mut files)?;
-    }
-    files.sort();
     let mut cases: Vec<Case> = Vec::new();
-    for path in files {
-        let language = Language::of_path(&path);
-        let known = cases.iter().filter(|case| case.language.name == language.name).count();
-        if language.name == "plain" || known >= per_language {
+    for source in sources(paths, (1, usize::MAX), usize::MAX)? {
+        let Source { name, language, text } = source;
+        if cases.iter().filter(|case| case.language.name == language.name).count() >= per_language {
             continue;
         }
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
         let tokenizer = model.tokenizer();
         let mut tokens: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
         tokens.extend(tokenizer.encode(&text, Special::Plain));
@@ -93,27 +87,12 @@ pub(crate) fn cases(
         }
         tokens.truncate(max);
         let n_bytes = tokenizer.decode(&tokens, false).len();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         cases.push(Case { name, language, tokens, n_bytes });
     }
     if cases.is_empty() {
         return Err(Failure::usage(format!("there is no source file of {min} tokens or more to score")));
     }
     Ok(cases)
-}
-
-fn find(path: &Path, files: &mut Vec<PathBuf>) -> Result {
-    if !path.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let entries = std::fs::read_dir(path);
-    let entries =
-        entries.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-    for entry in entries.flatten() {
-        find(&entry.path(), files)?;
-    }
-    Ok(())
 }
 
 /// `-log2 p` of all tokens of a case over its bytes.

@@ -75,7 +75,7 @@ impl Complete {
             top: self.logprobs.unwrap_or(0),
             ..self.sampling.request()
         };
-        self.device.of_file(self.file.as_deref());
+        self.device.of_file(self.file.as_deref(), &text);
         let mut session = self.device.session(&model, &text, prompt.len() + self.n_predict)?;
         let mut out = Out::new();
         let answer = Answer::stream(&mut session, &prompt, &request, self.json, &mut out)?;

@@ -85,7 +85,7 @@ impl Fim {
     pub(crate) fn run(mut self) -> Result {
         let (prefix, suffix) = self.around()?;
         let model = Arc::new(self.model.open()?);
-        self.device.of_file(self.file.as_deref());
+        self.device.of_file(self.file.as_deref(), &prefix);
         let options = self.device.options();
         let language = options.window.language;
         let room = options.ctx.unwrap_or(model.context().min(DEFAULT_CONTEXT));

@@ -75,7 +75,8 @@ impl Score {
         }
         let stop = Stoppable::begin();
         let mut bar = progress("scoring");
-        self.device.of_file(self.text_file.as_deref());
+        let source = String::from_utf8_lossy(&model.tokenizer().decode(&tokens, false)).into_owned();
+        self.device.of_file(self.text_file.as_deref(), &source);
         let options = self.device.options();
         let request = ScoreRequest { top: self.top.unwrap_or(0), ..ScoreRequest::default() };
         let scores = cchaha::score(&model, &options, &tokens, &request, &mut |progress| {
@@ -83,7 +84,6 @@ impl Score {
             stop.flow()
         })?;
         drop(bar);
-        let source = String::from_utf8_lossy(&model.tokenizer().decode(&tokens, false)).into_owned();
         say_unseen(&scores.seen);
         self.device.explain(&scores.seen, &source)?;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use cchaha::code::{Kind, LANGUAGES, Language, PLAIN, Scanner, Structure, exact};
+use cchaha::code::{Kind, LANGUAGES, Language, MARKDOWN, PLAIN, Scanner, Structure, exact};
 
 /// Real source files by language; `tests/fetch.py` puts them there.
 fn corpus(language: &Language) -> Vec<(PathBuf, Vec<u8>)> {
@@ -105,17 +105,31 @@ impl Random {
 }
 
 fn languages() -> impl Iterator<Item = &'static Language> {
-    LANGUAGES.into_iter().chain([&PLAIN])
+    LANGUAGES.into_iter().chain([&PLAIN, &MARKDOWN])
+}
+
+/// Text of the language: real files of those that have some, and between fences for Markdown.
+fn text(language: &Language) -> Vec<u8> {
+    let whole = |language| corpus(language).into_iter().flat_map(|(_, text)| text);
+    match language.name {
+        "plain" => b"some words:\n  and more (of\nthem)\n".repeat(10_000),
+        "markdown" => {
+            let mut text = Vec::new();
+            for language in LANGUAGES {
+                text.extend(format!("In {}:\n```{}\n", language.name, language.name).bytes());
+                text.extend(whole(language).take(2000));
+                text.extend(b"\n```\n");
+            }
+            text.repeat(20)
+        }
+        _ => whole(language).collect(),
+    }
 }
 
 #[test]
 fn what_is_said_of_a_byte_depends_on_earlier_bytes_only() {
     for language in languages() {
-        let text: Vec<u8> = if language.name == "plain" {
-            b"a\n  b\n    c (\n d\n)\n  e\nf\n".repeat(50)
-        } else {
-            corpus(language).into_iter().map(|(_, text)| text).find(|text| text.len() > 4000).unwrap()
-        };
+        let text = text(language);
         let text = &text[..text.len().min(20_000)];
         let mut whole = Scanner::new(language);
         whole.feed(text);
@@ -159,15 +173,13 @@ fn random_and_mutated_bytes_are_read_without_panic() {
     for language in languages() {
         let mut text: Vec<u8> = (0..600_000).map(|_| random.next() as u8).collect();
         text.extend((0..600_000).map(|_| signs[random.next() as usize % signs.len()]));
-        if language.name != "plain" {
-            let mut real: Vec<u8> =
-                corpus(language).into_iter().flat_map(|(_, text)| text).take(300_000).collect();
-            for _ in 0..3000 {
-                let at = random.next() as usize % real.len();
-                real[at] = signs[random.next() as usize % signs.len()];
-            }
-            text.append(&mut real);
+        let mut real = self::text(language);
+        real.truncate(300_000);
+        for _ in 0..3000 {
+            let at = random.next() as usize % real.len();
+            real[at] = signs[random.next() as usize % signs.len()];
         }
+        text.append(&mut real);
         let structure = Structure::scan(language, &text);
         let lines = text.iter().filter(|&&byte| byte == b'\n').count();
         assert!((lines..=lines + 1).contains(&structure.lines.len()));
@@ -185,10 +197,7 @@ fn processor_time() -> Duration {
 #[test]
 fn scanning_is_linear_and_fast() {
     for language in languages() {
-        let real: Vec<u8> = match language.name {
-            "plain" => b"some words:\n  and more of them\n".repeat(10_000),
-            _ => corpus(language).into_iter().flat_map(|(_, text)| text).collect(),
-        };
+        let real = self::text(language);
         let time = |text: &[u8]| {
             let start = processor_time();
             let mut scanner = Scanner::new(language);

@@ -10,6 +10,7 @@
 
 mod braces;
 mod exact;
+mod fences;
 mod indents;
 mod languages;
 mod lexer;
@@ -19,7 +20,7 @@ mod statement;
 mod tests;
 
 pub use exact::exact;
-pub use languages::{LANGUAGES, Language, PLAIN};
+pub use languages::{LANGUAGES, Language, MARKDOWN, PLAIN};
 pub use scanner::Scanner;
 
 use std::ops::Range;

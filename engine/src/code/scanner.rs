@@ -11,8 +11,9 @@
 use std::ops::Range;
 
 use super::braces::Braces;
+use super::fences::Fences;
 use super::indents::Indents;
-use super::languages::{Language, Layout};
+use super::languages::{Language, Layout, MARKDOWN};
 use super::lexer::{Lexer, Sink};
 use super::{Kind, Line, Scope, ScopeId};
 
@@ -27,6 +28,7 @@ pub(super) const MAX_NAME: usize = 40;
 pub struct Scanner {
     lexer: Lexer,
     inner: Inner,
+    fences: Option<Fences>,
 }
 
 /// A name in the making; what is too long is cut.
@@ -208,6 +210,15 @@ enum Reader {
     Indents(Box<Indents>),
 }
 
+impl Reader {
+    fn new(language: &'static Language) -> Reader {
+        match language.layout {
+            Layout::Braces => Reader::Braces(Box::new(Braces::new(language))),
+            Layout::Colon | Layout::Indentation => Reader::Indents(Box::new(Indents::new(language))),
+        }
+    }
+}
+
 /// What the lexer talks to.
 #[derive(Clone, Debug)]
 struct Inner {
@@ -270,12 +281,19 @@ impl Sink for Inner {
 impl Scanner {
     /// At the beginning of a file.
     pub fn new(language: &'static Language) -> Scanner {
-        let reader = match language.layout {
-            Layout::Braces => Reader::Braces(Box::new(Braces::new(language))),
-            Layout::Colon | Layout::Indentation => Reader::Indents(Box::new(Indents::new(language))),
-        };
-        let inner = Inner { outline: Outline::new(), reader, splice_ended: false };
-        Scanner { lexer: Lexer::new(language), inner }
+        let inner = Inner { outline: Outline::new(), reader: Reader::new(language), splice_ended: false };
+        let fences = (language.name == MARKDOWN.name).then(Fences::new);
+        Scanner { lexer: Lexer::new(language), inner, fences }
+    }
+
+    /// What follows is in this language; no scope of what came before goes on.
+    fn turn_to(&mut self, language: &'static Language) {
+        while self.inner.outline.depth() > 0 {
+            self.inner.outline.close();
+        }
+        self.inner.reader = Reader::new(language);
+        self.inner.splice_ended = false;
+        self.lexer = Lexer::new(language);
     }
 
     /// Reads one more byte.
@@ -288,6 +306,9 @@ impl Scanner {
         self.inner.outline.offset += 1;
         if byte == b'\n' {
             self.inner.outline.end_line();
+        }
+        if let Some(language) = self.fences.as_mut().and_then(|fences| fences.push(byte)) {
+            self.turn_to(language);
         }
     }
 

@@ -129,6 +129,16 @@ fn unknown_languages_go_by_indentation() {
 }
 
 #[test]
+fn code_between_fences_is_read_as_its_language() {
+    let source = "Look:\n```python\nimport a\ndef f(x):\n    return '```'\n```\nWell.\n```rust\nfn g() {\n    1\n}\n```\n```\nimport b\n";
+    let expected = ["b0", "b0", "i0", "h0", "b1 f", "b0", "b0", "b0", "h0", "b1 g", "b1 g", "b0", "b0", "b0"];
+    assert_eq!(shown("markdown", source), expected);
+    // A literal that is open does not outlast its fence.
+    let source = "```py\nx = \"\"\"\n```\n```py\nimport a\n";
+    assert_eq!(shown("markdown", source), ["b0", "b0", "s0", "b0", "i0"]);
+}
+
+#[test]
 fn languages_are_known_by_name_and_extension() {
     use std::path::Path;
     for (path, name) in

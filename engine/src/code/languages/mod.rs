@@ -162,6 +162,9 @@ pub const PLAIN: Language = Language {
     grammar: None,
 };
 
+/// Prose with code between fences, such as a chat: each piece of code is read as its own language.
+pub const MARKDOWN: Language = Language { name: "markdown", extensions: &["md"], ..PLAIN };
+
 const NO_LEXIS: Lexis = Lexis {
     hash_comments: false,
     slash_comments: false,
@@ -191,11 +194,12 @@ pub static LANGUAGES: [&Language; 8] = [
 ];
 
 impl Language {
-    /// The language of this name or with this extension; `None` where there is none.
+    /// The language of this name or with this extension; `None` where there is none. Besides [`LANGUAGES`] there are
+    /// [`PLAIN`] and [`MARKDOWN`].
     pub fn named(name: &str) -> Option<&'static Language> {
         let name = name.to_ascii_lowercase();
-        let known = |row: &&&Language| row.name == name || row.extensions.contains(&name.as_str());
-        LANGUAGES.iter().find(known).copied().or((name == PLAIN.name).then_some(&PLAIN))
+        let known = |row: &&Language| row.name == name || row.extensions.contains(&name.as_str());
+        LANGUAGES.into_iter().chain([&PLAIN, &MARKDOWN]).find(known)
     }
 
     /// The language of a file by its name; [`PLAIN`] for unknown ones.

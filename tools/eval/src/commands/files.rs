@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cchaha::code::Language;
+use cchaha::code::{LANGUAGES, Language};
 use cchaha_cli::exit::{Failure, Result};
 
 /// A file, or its beginning.
@@ -36,7 +36,7 @@ pub(crate) fn sources(
     for path in files {
         let language = Language::of_path(&path);
         let known = found.iter().filter(|source| source.language.name == language.name).count();
-        if language.name == "plain" || known >= per_language {
+        if !LANGUAGES.iter().any(|row| row.name == language.name) || known >= per_language {
             continue;
         }
         let Ok(mut text) = std::fs::read_to_string(&path) else { continue };

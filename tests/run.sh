@@ -23,7 +23,8 @@ step() {
   echo "==> $name: $((SECONDS - start)) s" >&2
 }
 
-# A software graphics adapter, so that the GPU kernels are tested on every machine. CI insists on an adapter.
+# A software graphics adapter, so that the GPU kernels are tested on every machine, and the layer that checks how it is
+# used. CI insists on an adapter.
 vulkan() {
   compgen -G "/usr/share/vulkan/icd.d/*.json" >/dev/null && return
   compgen -G "/etc/vulkan/icd.d/*.json" >/dev/null && return
@@ -31,7 +32,7 @@ vulkan() {
   command -v apt-get >/dev/null || { echo "install a Vulkan driver (Debian and Ubuntu: mesa-vulkan-drivers)" >&2; return 1; }
   local root=()
   [ "$(id -u)" = 0 ] || root=(sudo -n)
-  "${root[@]}" apt-get update -qq && "${root[@]}" apt-get install -qq -y --no-install-recommends mesa-vulkan-drivers >/dev/null
+  "${root[@]}" apt-get update -qq && "${root[@]}" apt-get install -qq -y --no-install-recommends mesa-vulkan-drivers vulkan-validationlayers >/dev/null
 }
 
 # fetching NAME COMMAND...: a step that needs the network, and that only CI insists on

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use cchaha_kernels::{Cpu, CpuOptions, Isa, Oracle, formats};
 use cchaha_plan::{Backend, Format};
-use cchaha_shaders::{self as shaders, AdapterKind, Blocks, Gpu, GpuOptions};
+use cchaha_shaders::{self as shaders, AdapterKind, Blocks, Gpu, GpuOptions, Tune};
 
+use crate::cache;
 use crate::error::{Error, Result};
 use crate::fallback::Fallback;
+use crate::offload::Offload;
 use crate::session::SessionOptions;
 
 /// Where a session computes.
@@ -58,8 +60,26 @@ pub fn blocks(format: Format) -> Option<Blocks> {
     formats::ops(format).blocks.map(|blocks| Blocks { sub: blocks.sub, unpack: blocks.unpack })
 }
 
-/// The GPU, with the processor to go on where it fails.
-fn gpu(options: &SessionOptions) -> Result<Fallback<Gpu>> {
+/// A back end, and the graphics device if it computes there.
+pub(crate) struct Opened {
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) gpu: Option<Gpu>,
+}
+
+impl Opened {
+    fn on_cpu(options: &SessionOptions) -> Result<Opened> {
+        Ok(Opened { backend: Box::new(cpu(options)?), gpu: None })
+    }
+
+    /// The graphics device with the processor for the layers it does not take, and to go on where it fails.
+    fn on_gpu(gpu: Gpu, cpu: Cpu, options: &SessionOptions) -> Opened {
+        let offload = Offload { first: gpu.clone(), rest: cpu.clone(), layers: options.gpu_layers };
+        Opened { backend: Box::new(Fallback { first: offload, cpu }), gpu: Some(gpu) }
+    }
+}
+
+/// The GPU, and the processor beside it.
+fn gpu(options: &SessionOptions) -> Result<(Gpu, Cpu)> {
     let row = |name: &&str| shaders::registry().iter().any(|row| row.name == *name);
     let layout = |name: &&str| shaders::LAYOUTS.iter().any(|row| row.name == *name);
     let kernel = options.kernel.as_deref();
@@ -67,16 +87,16 @@ fn gpu(options: &SessionOptions) -> Result<Fallback<Gpu>> {
     let cpu_options = SessionOptions { kernel: None, ..options.clone() };
     let cpu = cpu(if gpu_kernel.is_some() { &cpu_options } else { options })?;
     let reference = CpuOptions { exact: true, ..CpuOptions::default() };
-    let first = Gpu::new(&GpuOptions {
-        decode: blocks,
+    let gpu = Gpu::new(&GpuOptions {
         exact: options.exact,
-        adapter: None,
         kernel: gpu_kernel,
-        checked: false,
-        progress: None,
+        progress: options.upload.as_ref().map(|upload| upload.0.clone()),
         reference: Some(Arc::new(Cpu::new(reference)?)),
+        cache: cache::folder(),
+        tune: Tune::Hardware,
+        ..GpuOptions::new(blocks)
     })?;
-    Ok(Fallback { first, cpu })
+    Ok((gpu, cpu))
 }
 
 /// Bytes of the block that measures how fast the processor reads; far more than its caches hold.
@@ -102,39 +122,49 @@ pub fn cpu_read_bytes_per_s() -> f64 {
 
 /// The device `auto` stands for: a real graphics device if it reads memory faster than the processor, which is what decides the
 /// speed of generation. A software adapter is the processor itself, without its SIMD kernels.
-fn auto(options: &SessionOptions) -> Result<Box<dyn Backend>> {
+fn auto(options: &SessionOptions) -> Result<Opened> {
     let adapters = if shaders::hardware_present() { shaders::adapters() } else { Vec::new() };
     let best = adapters.into_iter().next();
     let real = best.filter(|info| info.refused.is_none() && info.kind != AdapterKind::Software);
     let Some(info) = real else {
         tracing::info!("no graphics device that is faster than the processor");
-        return Ok(Box::new(cpu(options)?));
+        return Opened::on_cpu(options);
     };
-    let opened = gpu(options).and_then(|gpu| Ok((gpu.first.read_bytes_per_s()?, gpu)));
-    match opened {
-        Ok((rate, gpu)) => {
-            let here = cpu_read_bytes_per_s();
-            let (rate_gb, here_gb) = (rate / 1e9, here / 1e9);
-            tracing::info!("{} reads {rate_gb:.0} GB/s, the processor {here_gb:.0} GB/s", info.name);
-            if rate > here { Ok(Box::new(gpu)) } else { Ok(Box::new(cpu(options)?)) }
+    let (gpu, cpu) = match gpu(options) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::warn!("{error}; running on the processor");
+            return Opened::on_cpu(options);
+        }
+    };
+    let probe = || Ok::<_, Error>([gpu.read_bytes_per_s()?, cpu_read_bytes_per_s()]);
+    match cache::probes(&format!("{} {}", info.name, info.driver), probe) {
+        Ok([there, here]) => {
+            let (there_gb, here_gb) = (there / 1e9, here / 1e9);
+            tracing::info!("{} reads {there_gb:.0} GB/s, the processor {here_gb:.0} GB/s", info.name);
+            if there > here { Ok(Opened::on_gpu(gpu, cpu, options)) } else { Opened::on_cpu(options) }
         }
         Err(error) => {
             tracing::warn!("{error}; running on the processor");
-            Ok(Box::new(cpu(options)?))
+            Opened::on_cpu(options)
         }
     }
 }
 
 /// Opens the device the options ask for.
-pub(crate) fn open(options: &SessionOptions) -> Result<Box<dyn Backend>> {
+pub(crate) fn open(options: &SessionOptions) -> Result<Opened> {
     match options.device {
         // A kernel or an instruction set of the processor is a choice of the processor.
         Device::Auto if options.kernel.is_none() && options.isa.is_none() => auto(options),
-        Device::Auto | Device::Cpu => Ok(Box::new(cpu(options)?)),
-        Device::Gpu => Ok(Box::new(gpu(options)?)),
+        Device::Auto | Device::Cpu => Opened::on_cpu(options),
+        Device::Gpu => {
+            let (gpu, cpu) = gpu(options)?;
+            Ok(Opened::on_gpu(gpu, cpu, options))
+        }
         Device::Oracle => {
             let oracle = Oracle::default();
-            Ok(Box::new(Oracle { threads: options.threads.unwrap_or(oracle.threads) }))
+            let oracle = Oracle { threads: options.threads.unwrap_or(oracle.threads) };
+            Ok(Opened { backend: Box::new(oracle), gpu: None })
         }
     }
 }

@@ -1,15 +1,20 @@
 //! What happens when the graphics device fails: the run goes on, on the processor, from the tokens evaluated so far.
 //!
-//! The runner below remembers the token behind every KV cell. When the device is lost it prepares the same plan on the
-//! processor, evaluates those tokens again, in the order of their positions, and then the batch that failed. Nobody above
-//! notices but for one warning.
+//! The runner below remembers the token behind every KV cell (`history.rs`). When the device is lost it prepares the same plan on
+//! the processor, evaluates those tokens again, in the order of their positions, and then the batch that failed.
+//! Nobody above notices but for one warning.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use cchaha_kernels::Cpu;
 use cchaha_plan::{
-    Backend, Batch, Cells, Error, ErrorKind, Footprint, Limits, Observer, PAGE_CELLS, Plan, Result, Runner,
+    Backend, Batch, Cells, Error, ErrorKind, Footprint, Greedy, Limits, Observer, Plan, Result, Runner,
 };
+
+use self::history::History;
+
+mod history;
 
 /// A back end that may fail and the one that then goes on.
 pub(crate) struct Fallback<B> {
@@ -27,7 +32,7 @@ impl<B: Backend> Backend for Fallback<B> {
     }
 
     fn prepare(&self, plan: Arc<Plan>, limits: Limits) -> Result<Box<dyn Runner>> {
-        let runner = match self.first.prepare(plan.clone(), limits) {
+        let first = match self.first.prepare(plan.clone(), limits) {
             Ok(runner) => runner,
             Err(error) if recoverable(&error) => {
                 warn(&error, &self.cpu);
@@ -35,15 +40,17 @@ impl<B: Backend> Backend for Fallback<B> {
             }
             Err(error) => return Err(error),
         };
-        let cells = limits.cells.next_multiple_of(PAGE_CELLS);
         Ok(Box::new(FallbackRunner {
-            runner,
-            cpu: Some(self.cpu.clone()),
-            axes: plan.axes,
+            first: Some(first),
+            second: None,
+            failed: None,
+            history: History::new(&limits, plan.axes),
+            unknown: VecDeque::with_capacity(2),
+            under_way: 0,
+            chosen: 0,
+            cpu: self.cpu.clone(),
             plan,
             limits,
-            written: vec![None; cells],
-            logits: Vec::new(),
         }))
     }
 }
@@ -56,110 +63,126 @@ fn warn(error: &Error, cpu: &Cpu) {
     tracing::warn!("{}; going on with {}", error.message, cpu.name());
 }
 
-/// What was evaluated into a cell.
-#[derive(Clone, Debug)]
-struct Written {
-    token: u32,
-    positions: Box<[i32]>,
-    /// Pages of its sequence at that time.
-    pages: Arc<[u32]>,
-}
-
 struct FallbackRunner {
-    runner: Box<dyn Runner>,
-    /// Taken when the device failed.
-    cpu: Option<Cpu>,
+    /// Until it has failed.
+    first: Option<Box<dyn Runner>>,
+    /// On the processor, once the first has failed.
+    second: Option<Box<dyn Runner>>,
+    /// Why the first is not to be used again, where a greedy step noticed.
+    failed: Option<Error>,
+    history: History,
+    /// Cells of greedy steps whose token the device has not told yet.
+    unknown: VecDeque<u32>,
+    /// Greedy steps begun and not finished, and the token the last finished one led to.
+    under_way: usize,
+    chosen: u32,
+    cpu: Cpu,
     plan: Arc<Plan>,
     limits: Limits,
-    axes: usize,
-    written: Vec<Option<Written>>,
-    /// Of the last batch that succeeded: a copy, so that a failed one leaves no borrow behind.
-    logits: Vec<f32>,
 }
 
-impl FallbackRunner {
-    /// Moves to the processor and evaluates again what the cells hold.
-    fn move_to_cpu(&mut self, cpu: &Cpu, cells: &Cells) -> Result<()> {
-        self.runner = cpu.prepare(self.plan.clone(), self.limits)?;
-        let mut live: Vec<(u32, Written)> = (0u32..)
-            .zip(&self.written)
-            .filter_map(|(cell, written)| Some((cell, written.clone()?)))
-            .filter(|(cell, written)| cells.pos[*cell as usize] == written.positions[0])
-            .collect();
-        live.sort_by_key(|(_, written)| written.positions[0]);
-        for chunk in live.chunks(self.limits.batch) {
-            let mut lists: Vec<&[u32]> = Vec::new();
-            let mut sequence = Vec::with_capacity(chunk.len());
-            for (_, written) in chunk {
-                let known = lists.iter().position(|list| **list == *written.pages);
-                sequence.push(known.unwrap_or(lists.len()) as u32);
-                if known.is_none() {
-                    lists.push(&written.pages);
-                }
-            }
-            let tokens: Vec<u32> = chunk.iter().map(|(_, written)| written.token).collect();
-            let positions: Vec<i32> =
-                chunk.iter().flat_map(|(_, written)| written.positions.iter().copied()).collect();
-            let cell: Vec<u32> = chunk.iter().map(|(cell, _)| *cell).collect();
-            self.runner.run(&Batch {
-                tokens: &tokens,
-                positions: &positions,
-                sequence: &sequence,
-                cell: &cell,
-                logits: &[],
-                sequences: &lists,
-                cells,
-            })?;
-        }
-        Ok(())
-    }
-
-    fn remember(&mut self, batch: &Batch<'_>) {
-        let lists: Vec<Arc<[u32]>> = batch.sequences.iter().map(|list| Arc::from(*list)).collect();
-        for t in 0..batch.tokens.len() {
-            self.written[batch.cell[t] as usize] = Some(Written {
-                token: batch.tokens[t],
-                positions: batch.positions[t * self.axes..][..self.axes].into(),
-                pages: lists[batch.sequence[t] as usize].clone(),
-            });
-        }
-    }
+/// The plan on the processor, with what the cells hold evaluated again.
+fn take_over(
+    cpu: &Cpu,
+    plan: &Arc<Plan>,
+    limits: Limits,
+    history: &History,
+    cells: &Cells,
+    error: &Error,
+) -> Result<Box<dyn Runner>> {
+    warn(error, cpu);
+    let mut runner = cpu.prepare(plan.clone(), limits)?;
+    history.replay(cells, limits.batch, &mut *runner)?;
+    Ok(runner)
 }
 
 impl Runner for FallbackRunner {
     fn run(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
-        let Some(cpu) = self.cpu.take() else { return self.runner.run(batch) };
-        match self.runner.run(batch) {
-            Ok(logits) => {
-                self.logits.clear();
-                self.logits.extend_from_slice(logits);
-                self.remember(batch);
-                self.cpu = Some(cpu);
-                Ok(&self.logits)
-            }
-            Err(error) if recoverable(&error) => {
-                warn(&error, &cpu);
-                self.move_to_cpu(&cpu, batch.cells)?;
-                self.runner.run(batch)
-            }
-            Err(error) => {
-                self.cpu = Some(cpu);
-                Err(error)
-            }
+        self.under_way = 0;
+        self.unknown.clear();
+        if let Some(error) = &self.failed {
+            let second = take_over(&self.cpu, &self.plan, self.limits, &self.history, batch.cells, error)?;
+            self.second = Some(second);
+            self.failed = None;
         }
+        if self.second.is_some() {
+            self.first = None;
+        }
+        if let Some(first) = &mut self.first {
+            // The first is not touched again here: where it succeeds, what it lent goes to the caller.
+            let error = match first.run(batch) {
+                Ok(logits) => {
+                    self.history.remember(batch);
+                    return Ok(logits);
+                }
+                Err(error) if recoverable(&error) => error,
+                Err(error) => return Err(error),
+            };
+            let second = take_over(&self.cpu, &self.plan, self.limits, &self.history, batch.cells, &error)?;
+            self.second = Some(second);
+        }
+        self.second.as_mut().expect("invariant: one of the two runs").run(batch)
+    }
+
+    fn greedy(&mut self) -> Option<&mut dyn Greedy> {
+        let able = self.failed.is_none() && self.second.is_none();
+        let able = able && self.first.as_mut().is_some_and(|first| first.greedy().is_some());
+        able.then_some(self as &mut dyn Greedy)
     }
 
     fn observe(&mut self, observer: Box<dyn Observer>) -> Result<()> {
-        self.runner.observe(observer)
+        match (&mut self.second, &mut self.first) {
+            (Some(runner), _) | (None, Some(runner)) => runner.observe(observer),
+            (None, None) => Err(Error::usage("nothing runs yet")),
+        }
+    }
+}
+
+impl FallbackRunner {
+    /// The first runner's steps, and a note where one fails.
+    fn first<T>(&mut self, step: impl FnOnce(&mut dyn Greedy) -> Result<T>) -> Result<T> {
+        let greedy = self.first.as_mut().and_then(|first| first.greedy());
+        let outcome = step(greedy.ok_or_else(|| Error::usage("greedy steps run on no device"))?);
+        if let Err(error) = &outcome
+            && recoverable(error)
+        {
+            self.failed = Some(error.clone());
+        }
+        outcome
+    }
+}
+
+impl Greedy for FallbackRunner {
+    fn begin(&mut self, batch: &Batch<'_>, fed: bool) -> Result<()> {
+        self.first(|first| first.begin(batch, fed))?;
+        self.history.remember(batch);
+        let cell = batch.cell[0];
+        if fed && self.under_way > 0 {
+            self.unknown.push_back(cell);
+        } else if fed {
+            self.history.set_token(cell, self.chosen);
+        }
+        self.under_way += 1;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<u32> {
+        self.chosen = self.first(|first| first.finish())?;
+        self.under_way = self.under_way.saturating_sub(1);
+        if let Some(cell) = self.unknown.pop_front() {
+            self.history.set_token(cell, self.chosen);
+        }
+        Ok(self.chosen)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use cchaha_kernels::CpuOptions;
+    use cchaha_plan::PAGE_CELLS;
     use cchaha_shaders::{Gpu, GpuOptions};
 
     use super::*;
@@ -182,16 +205,18 @@ mod tests {
     }
 
     /// The likeliest token after each of [`STEPS`] batches: five tokens, then one at a time. `before(step)` may do harm.
-    fn greedy(backend: &dyn Backend, plan: &Arc<Plan>, mut before: impl FnMut(usize)) -> Vec<u32> {
+    pub(crate) fn greedy(backend: &dyn Backend, plan: &Arc<Plan>, mut before: impl FnMut(usize)) -> Vec<u32> {
         let mut runner = backend.prepare(plan.clone(), limits()).unwrap();
         let mut kv = KvTable::new(limits().cells);
         let sequence = kv.add();
-        let (mut tokens, mut written): (Vec<u32>, Vec<u32>) = (vec![1, 403, 407, 261, 378], Vec::new());
+        let (mut tokens, mut written): (Vec<u32>, Vec<u32>) =
+            ([1, 403, 407, 261, 378].map(|token| token % plan.vocab as u32).to_vec(), Vec::new());
         for step in 0..STEPS {
             before(step);
             let first = kv.len(sequence);
             kv.append(sequence, tokens.len()).unwrap();
-            let positions: Vec<i32> = (first..first + tokens.len()).map(|p| p as i32).collect();
+            let positions: Vec<i32> =
+                (first..first + tokens.len()).flat_map(|p| vec![p as i32; plan.axes]).collect();
             let pages = kv.pages(sequence).to_vec();
             let place = |p: usize| pages[p / PAGE_CELLS] * PAGE_CELLS as u32 + (p % PAGE_CELLS) as u32;
             let batch = Batch {
@@ -273,15 +298,7 @@ mod tests {
         let (model, cpu) = (model(), cpu());
         let want = greedy(&cpu, model.plan(), |_| {});
         for at in [0, 1, 9, 20] {
-            let options = GpuOptions {
-                decode: blocks,
-                exact: true,
-                adapter: None,
-                kernel: None,
-                checked: false,
-                progress: None,
-                reference: None,
-            };
+            let options = GpuOptions { exact: true, ..GpuOptions::new(blocks) };
             let gpu = match Gpu::new(&options) {
                 Ok(gpu) => gpu,
                 Err(error) => {

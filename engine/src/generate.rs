@@ -119,7 +119,7 @@ pub fn generate(
     session.refresh()?;
     session.tokens().iter().for_each(|&token| sampler.accept(token));
     let mut join = request.join.clone();
-    let mut stream = tokenizer.stream(request.special);
+    let mut stream = tokenizer.stream_after(session.tokens(), request.special);
     let started = Instant::now();
     let mut finish = Finish {
         reason: FinishReason::Length,
@@ -128,8 +128,14 @@ pub fn generate(
         tokens: 0,
         elapsed: Duration::ZERO,
     };
+    let argmax = sampler.takes_the_likeliest() && !request.logprobs && request.top == 0;
+    // What the device chose, where it chooses and logits stay there.
+    let mut chosen = None;
     while finish.tokens < request.max_tokens {
-        let token = sampler.sample(session.logits())?.id;
+        let token = match chosen.take() {
+            Some(token) => token,
+            None => sampler.sample(session.logits())?.id,
+        };
         if request.stop_tokens.contains(&token) || (tokenizer.is_eog(token) && !request.ignore_eos) {
             finish.reason = FinishReason::Stop;
             finish.stop_token = Some(token);
@@ -164,6 +170,10 @@ pub fn generate(
             break;
         }
         sampler.accept(token);
+        if argmax && session.goes_ahead() {
+            chosen = Some(session.step(token)?);
+            continue;
+        }
         match session.feed(&[token], &mut |_| ControlFlow::Continue(())) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {
@@ -174,6 +184,7 @@ pub fn generate(
         }
     }
     finish.elapsed = started.elapsed();
+    session.settle();
     let mut rest = String::new();
     if finish.stop_text.is_none() {
         rest = stops.push(stream.finish()).text;

@@ -22,6 +22,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod cache;
 pub mod chat;
 pub mod code;
 mod device;
@@ -33,6 +34,8 @@ mod kv;
 mod memory;
 mod model;
 pub mod models;
+mod offload;
+mod probe;
 mod rope;
 pub mod sample;
 mod scheduler;
@@ -46,16 +49,18 @@ pub use cchaha_kernels as kernels;
 pub use cchaha_plan as plan;
 pub use cchaha_shaders as shaders;
 
+pub use cache::folder as cache_folder;
 pub use device::{DEVICES, Device, blocks, cpu_read_bytes_per_s};
 pub use error::{Error, ErrorKind, Result};
 pub use generate::{Finish, FinishReason, GenerateRequest, Piece, generate};
 pub use kv::{KvTable, SequenceId};
 pub use memory::{Memory, bytes_text, memory};
 pub use model::Model;
+pub use probe::products_per_s;
 pub use rope::{ROPES, RopeKind, RopeOptions};
 pub use scheduler::{Listener, Progress, Request, Scheduler, Wanted};
 pub use score::{ScoreRequest, Scores, score};
-pub use session::{DEFAULT_CONTEXT, Session, SessionOptions};
+pub use session::{DEFAULT_CONTEXT, Session, SessionOptions, Upload};
 pub use window::{
     FULL_BUDGET, Fate, MIN_BUDGET, OFFERED, POLICIES, Place, Policy, Prior, Seen, WindowOptions,
     dynamic_budget, places,

@@ -1,5 +1,7 @@
 //! Turns what sequences want evaluated into batches: long inputs in chunks, several sequences in one batch.
 
+mod ahead;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,12 +1,15 @@
 //! One conversation: its tokens, its KV cache and the logits after its last token.
 
+mod ahead;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cchaha_plan::{Footprint, Limits};
+use cchaha_shaders::Gpu;
 
-use crate::device::{self, Device};
+use crate::device::{self, Device, Opened};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::SequenceId;
 use crate::memory::{bytes_text, memory};
@@ -25,6 +28,10 @@ pub struct SessionOptions {
     pub device: Device,
     /// Threads of the processor; all its cores where not given.
     pub threads: Option<usize>,
+    /// Layers the graphics device computes, from the first on, the rest on the processor; as many as fit where not given.
+    pub gpu_layers: Option<usize>,
+    /// Told of the upload of weights to a graphics device.
+    pub upload: Option<Upload>,
     /// Tokens of context; [`DEFAULT_CONTEXT`] or what the model was trained for where not given.
     pub ctx: Option<usize>,
     /// Most tokens evaluated at once.
@@ -49,6 +56,8 @@ impl Default for SessionOptions {
         SessionOptions {
             device: Device::Auto,
             threads: None,
+            gpu_layers: None,
+            upload: None,
             ctx: None,
             batch: 512,
             exact: false,
@@ -61,6 +70,16 @@ impl Default for SessionOptions {
     }
 }
 
+/// What hears of an upload: bytes done, and bytes in all.
+#[derive(Clone)]
+pub struct Upload(pub Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Upload")
+    }
+}
+
 /// One conversation with a model. Everything is allocated when it is made.
 pub struct Session {
     model: Arc<Model>,
@@ -70,9 +89,12 @@ pub struct Session {
     tokens: Vec<u32>,
     /// After the last token; empty where that token has not been evaluated since a cut.
     logits: Vec<f32>,
+    /// The token whose step was begun ahead, on a device that chose it.
+    begun: Option<u32>,
     context: usize,
     footprint: Footprint,
     backend_name: String,
+    gpu: Option<Gpu>,
 }
 
 impl Session {
@@ -83,7 +105,7 @@ impl Session {
     /// numbers, and [`ErrorKind::Model`] where no kernel serves a step.
     pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Session> {
         let context = context(model, options)?;
-        let Prepared { mut scheduler, reader, footprint, backend_name } =
+        let Prepared { mut scheduler, reader, footprint, backend_name, gpu } =
             prepare(model, options, context, 1)?;
         let sequence = scheduler.kv_mut().add();
         Ok(Session {
@@ -93,9 +115,11 @@ impl Session {
             reader,
             tokens: Vec::new(),
             logits: Vec::new(),
+            begun: None,
             context,
             footprint,
             backend_name,
+            gpu,
         })
     }
 
@@ -112,6 +136,11 @@ impl Session {
     /// For messages, for example `cpu (avx2, 8 threads)`.
     pub fn backend_name(&self) -> &str {
         &self.backend_name
+    }
+
+    /// The graphics device it was opened on, for counters and times; none where the processor runs it.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.gpu.as_ref()
     }
 
     /// The tokens evaluated so far.
@@ -144,6 +173,7 @@ impl Session {
         if tokens.is_empty() {
             return Ok(());
         }
+        self.settle();
         self.logits.clear();
         let mut listener = Feed { logits: &mut self.logits, progress };
         let request = Request { sequence: self.sequence, tokens, logits: Wanted::Last, further: &[] };
@@ -185,6 +215,7 @@ impl Session {
 
     /// Forgets all but the first `len` tokens.
     pub fn truncate(&mut self, len: usize) {
+        self.settle();
         if len < self.tokens.len() {
             let kept = self.scheduler.kv_mut().truncate(self.sequence, len);
             self.tokens.truncate(kept);
@@ -275,6 +306,7 @@ pub(crate) struct Prepared {
     pub(crate) reader: Reader,
     pub(crate) footprint: Footprint,
     pub(crate) backend_name: String,
+    pub(crate) gpu: Option<Gpu>,
 }
 
 /// Opens the device and prepares the model on it for `context` tokens and `logits` rows a batch, if that fits.
@@ -312,12 +344,12 @@ pub(crate) fn prepare(
             }
         }
     }
-    let backend = device::open(options)?;
+    let Opened { backend, gpu } = device::open(options)?;
     let limits = Limits { cells, batch: options.batch.min(cells), logits };
     let footprint = backend.footprint(&plan, &limits);
     check_memory(model, footprint, cells)?;
     let scheduler = Scheduler::new(plan, backend.as_ref(), limits, options.response)?;
-    Ok(Prepared { scheduler, reader, footprint, backend_name: backend.name() })
+    Ok(Prepared { scheduler, reader, footprint, backend_name: backend.name(), gpu })
 }
 
 /// Refuses what cannot be allocated now, and what could only run by reading the weights from the disk for

@@ -8,6 +8,7 @@ mod activations;
 mod cpu;
 pub mod encode;
 pub mod formats;
+mod gemm;
 mod generic;
 mod isa;
 mod kv;
@@ -22,6 +23,8 @@ mod simd;
 mod x86_64;
 
 pub use cpu::{Cpu, CpuOptions};
+pub use gemm::{Matrix, gemm, gemm_here, vectorized};
 pub use isa::{Avx2, Isa};
 pub use oracle::{Oracle, OracleRunner};
+pub use pool::{Pool, physical_cores};
 pub use registry::{Kernel, registry};

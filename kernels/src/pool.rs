@@ -126,7 +126,31 @@ pub(crate) struct Tile<'a, T> {
     owner: PhantomData<&'a mut [T]>,
 }
 
-impl<T> Tile<'_, T> {
+impl<'a, T> Tile<'a, T> {
+    /// A whole matrix of `rows` rows of `cols`.
+    ///
+    /// # Panics
+    /// Where `data` is shorter.
+    pub(crate) fn whole(data: &'a mut [T], rows: usize, cols: usize) -> Self {
+        assert!(rows.checked_mul(cols).is_some_and(|n| n <= data.len()), "tile larger than its data");
+        Tile { data: data.as_mut_ptr(), stride: cols, rows: 0..rows, cols: 0..cols, owner: PhantomData }
+    }
+
+    /// `R` rows of `C` columns from matrix row `row` and column `col` on.
+    #[inline]
+    pub(crate) fn block<const R: usize, const C: usize>(
+        &mut self,
+        row: usize,
+        col: usize,
+    ) -> [&mut [T; C]; R] {
+        assert!(self.rows.start <= row && row + R <= self.rows.end, "rows outside the tile");
+        assert!(self.cols.start <= col && col + C <= self.cols.end, "columns outside the tile");
+        // SAFETY: the rectangle lies inside the tile, its rows do not overlap, and `&mut self` keeps these the only views.
+        std::array::from_fn(|i| unsafe {
+            &mut *self.data.add((row + i) * self.stride + col).cast::<[T; C]>()
+        })
+    }
+
     /// Which rows of the matrix it covers.
     pub(crate) fn rows(&self) -> Range<usize> {
         self.rows.clone()
@@ -183,7 +207,7 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 /// The threads. Regions of several callers run one after the other.
-pub(crate) struct Pool {
+pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<(Thread, JoinHandle<()>)>,
     region: Mutex<()>,
@@ -200,7 +224,7 @@ impl Pool {
     ///
     /// # Errors
     /// Where the system refuses a thread.
-    pub(crate) fn new(threads: usize) -> std::io::Result<Pool> {
+    pub fn new(threads: usize) -> std::io::Result<Pool> {
         let others = threads.max(1) - 1;
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -220,8 +244,20 @@ impl Pool {
         Ok(pool)
     }
 
+    /// Runs `f` on every item, on all threads, and returns when all are done. What is written must not depend on the thread.
+    ///
+    /// # Panics
+    /// Inside another region, and where `f` does.
+    pub fn each<I: Send>(&self, items: impl IntoIterator<Item = I>, f: impl Fn(I) + Sync) {
+        let mut items: Vec<Option<I>> = items.into_iter().map(Some).collect();
+        let n = items.len();
+        self.run(&mut vec![(); self.threads()], Grid::new(&mut items, n, 1, 1, 1), |(), index, mut tile| {
+            f(tile.row(index)[0].take().expect("invariant: each item is taken once"));
+        });
+    }
+
     /// Threads, the caller's included.
-    pub(crate) fn threads(&self) -> usize {
+    pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
@@ -347,7 +383,7 @@ impl Shared {
 }
 
 /// Physical cores this process may use; 1 where that cannot be found out.
-pub(crate) fn physical_cores() -> usize {
+pub fn physical_cores() -> usize {
     let logical = thread::available_parallelism().map_or(1, usize::from);
     let mut cores = std::collections::BTreeSet::new();
     for cpu in 0.. {

@@ -44,7 +44,7 @@ args! {
     /// Rows of a table.
     Embed "ops/embed" {
         out: u32, out_stride: u32, scale: f32, record: u32, first: u32, rows: u32, runs: u32, tokens: u32,
-        plane0: u32, plane1: u32, plane2: u32, plane3: u32,
+        plane0: u32, plane1: u32, plane2: u32, plane3: u32, fed: u32,
     }
     /// Norm of groups.
     Norm "ops/norm" {
@@ -68,7 +68,7 @@ args! {
     Attend "lib/attention" {
         q: u32, q_stride: u32, out: u32, out_stride: u32, parts: u32, splits: u32, heads: u32, kv_heads: u32, record: u32,
         cells: u32, selection: u32, pages: u32, window: u32, sinks: u32, rules: u32, sink_scores: u32, scale: f32,
-        softcap: f32,
+        softcap: f32, tokens: u32,
     }
     /// Choice of pages.
     SelectPages "ops/select_pages" {
@@ -87,6 +87,10 @@ args! {
         x: u32, x_stride: u32, values: u32, values_stride: u32, indices: u32, indices_stride: u32, width: u32, k: u32,
         softmax: u32,
     }
+    /// Activations as integers.
+    Quantize "ops/quantize" { x: u32, x_stride: u32, out: u32, out_stride: u32, runs: u32 }
+    /// The greatest value.
+    ArgMax "ops/arg_max" { x: u32, from_index: u32, values: u32, indices: u32, width: u32, share: u32 }
     /// One matrix of the chosen experts.
     ExpertGemv "ops/expert_gemv" {
         x: u32, x_stride: u32, out: u32, out_stride: u32, indices: u32, indices_stride: u32, top_k: u32, share: u32,

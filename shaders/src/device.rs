@@ -1,8 +1,13 @@
 //! The only file that opens a device and the only one with `unsafe`: choice of the adapter, limits, errors, shader modules.
 
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cchaha_plan::{Error, ErrorKind, Result};
+
+use crate::store;
 
 /// What an adapter is, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +60,9 @@ pub struct AdapterInfo {
 
 /// Bytes of immediates every kernel may use.
 pub(crate) const IMMEDIATE_BYTES: u32 = 80;
+
+/// How long the device's answer may stay away once its work is done.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 /// Invocations of the largest workgroup, and bytes of workgroup memory it needs.
 const INVOCATIONS: u32 = 256;
@@ -110,10 +118,11 @@ fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
     }
 }
 
-fn found() -> Vec<(AdapterInfo, wgpu::Adapter)> {
+fn found(validation: bool) -> Vec<(AdapterInfo, wgpu::Adapter)> {
     let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
+        flags: if validation { wgpu::InstanceFlags::VALIDATION } else { wgpu::InstanceFlags::empty() },
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let adapters = pollster::block_on(instance.enumerate_adapters(backends));
@@ -135,7 +144,7 @@ pub fn hardware_present() -> bool {
 
 /// Every adapter, the one that would be chosen first.
 pub fn adapters() -> Vec<AdapterInfo> {
-    found().into_iter().map(|(info, _)| info).collect()
+    found(false).into_iter().map(|(info, _)| info).collect()
 }
 
 /// What went wrong on the device since it was last asked.
@@ -148,10 +157,12 @@ struct Fault {
 #[derive(Debug, Default)]
 struct Faults {
     first: Mutex<Option<Fault>>,
+    noted: AtomicU64,
 }
 
 impl Faults {
     fn note(&self, kind: ErrorKind, message: String) {
+        self.noted.fetch_add(1, Ordering::Relaxed);
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(Fault { kind, message });
     }
@@ -163,13 +174,15 @@ pub(crate) struct Device {
     pub(crate) info: AdapterInfo,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
+    /// Names the adapter among those whose compiled pipelines are not to be mixed up; none where the API keeps none.
+    cache_key: Option<String>,
     faults: Arc<Faults>,
 }
 
 impl Device {
     /// Opens the best adapter, or the best whose name contains `wanted` (letter case ignored).
-    pub(crate) fn open(wanted: Option<&str>) -> Result<Device> {
-        let mut adapters = found();
+    pub(crate) fn open(wanted: Option<&str>, validation: bool) -> Result<Device> {
+        let mut adapters = found(validation);
         if adapters.is_empty() {
             return Err(Error::new(
                 ErrorKind::Device,
@@ -205,7 +218,9 @@ impl Device {
                 format!("the graphics adapter {} does not open: {error}", info.name),
             )
         })?;
-        Ok(Device::new(info, device, queue))
+        let cache_key = wgpu::util::pipeline_cache_key(&adapter.get_info())
+            .filter(|_| adapter.features().contains(wgpu::Features::PIPELINE_CACHE));
+        Ok(Device { cache_key, ..Device::new(info, device, queue) })
     }
 
     /// A device that computes nothing, for measuring what the encoding of commands costs.
@@ -245,7 +260,7 @@ impl Device {
         device.set_device_lost_callback(move |_, message| {
             noted.note(ErrorKind::Device, format!("the graphics device is lost: {message}"));
         });
-        Device { info, device, queue, faults }
+        Device { info, device, queue, cache_key: None, faults }
     }
 
     /// The first error since the last call, if there was one.
@@ -257,9 +272,19 @@ impl Device {
         }
     }
 
+    /// Errors reported so far.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults.noted.load(Ordering::Relaxed)
+    }
+
     /// Waits until everything submitted is done.
     pub(crate) fn wait(&self) -> Result<()> {
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: None });
+        self.wait_for(None)
+    }
+
+    /// Waits until a submission, or everything, is done.
+    pub(crate) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         waited.map_err(|error| {
             Error::new(ErrorKind::Device, format!("the graphics device does not answer: {error}"))
         })?;
@@ -273,6 +298,22 @@ impl Device {
             usage,
             mapped_at_creation: false,
         })
+    }
+
+    /// Compiled pipelines as they were kept in a folder, and the file that keeps them. None where the device keeps none.
+    #[allow(unsafe_code)]
+    pub(crate) fn pipeline_cache(&self, folder: &Path) -> Option<(wgpu::PipelineCache, PathBuf)> {
+        let file = store::path(folder, self.cache_key.as_deref()?);
+        let data = store::load(&file);
+        let descriptor = wgpu::PipelineCacheDescriptor {
+            label: Some("cchaha"),
+            data: data.as_deref(),
+            // Of another version of the driver: begin anew.
+            fallback: true,
+        };
+        // SAFETY: the data is what PipelineCache::get_data gave, which its checksum shows, or there is none.
+        let cache = unsafe { self.device.create_pipeline_cache(&descriptor) };
+        Some((cache, file))
     }
 
     /// A shader module of this crate's own WGSL. `checked` has every index clamped and every loop bounded.

@@ -1,7 +1,7 @@
 //! The frame: what a step tells the device, as one buffer of u32, written only where it changed.
 //!
 //! ```text
-//! tokens   [batch]            id, cell, index of the page list, pages in it, position on every axis
+//! tokens   [batch]            id (NONE: what the device chose last), cell, index of the page list, pages in it, position on every axis
 //! wanted   [logits]           token indices
 //! cells    [cells]            (position + 1) * 2 + pinned, 0 where empty
 //! lists    [batch, pages]     the pages of each sequence that has a token in the batch
@@ -9,6 +9,8 @@
 //! ```
 
 use cchaha_plan::{Batch, Limits, PAGE_CELLS, Plan, RopeTable};
+
+use crate::args::NONE;
 
 /// Words of a token record before its positions.
 const RECORD_HEAD: usize = 4;
@@ -70,11 +72,13 @@ impl Frame {
         &self.words
     }
 
-    /// Takes a batch over and calls `write(first word, words)` for what changed. Gives back the most pages any token sees.
+    /// Takes a batch over and calls `write(first word, words)` for what changed. Gives back the most pages any token sees. Where
+    /// `fed`, the tokens are what the device chose last.
     pub(crate) fn update(
         &mut self,
         batch: &Batch<'_>,
         axes: usize,
+        fed: bool,
         mut write: impl FnMut(usize, &[u32]),
     ) -> usize {
         let Parts { record, wanted, cells, lists, pages, .. } = self.parts;
@@ -91,7 +95,8 @@ impl Frame {
             let n = batch.sequences[sequence as usize].len();
             most = most.max(n);
             let words = &mut head[t * record..][..record];
-            let new = [batch.tokens[t], batch.cell[t], (lists + slot * pages) as u32, n as u32];
+            let token = if fed { NONE } else { batch.tokens[t] };
+            let new = [token, batch.cell[t], (lists + slot * pages) as u32, n as u32];
             let positions = batch.positions[t * axes..][..axes].iter().map(|&p| p as u32);
             for (i, value) in new.into_iter().chain(positions).enumerate() {
                 changes.set(&mut words[i], value, t * record + i);
@@ -199,7 +204,7 @@ mod tests {
                 cells: &cells,
             };
             let mut bytes = 0;
-            frame.update(&batch, 2, |at, words| {
+            frame.update(&batch, 2, false, |at, words| {
                 device[at..at + words.len()].copy_from_slice(words);
                 bytes += 4 * words.len();
             });

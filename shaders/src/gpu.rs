@@ -1,15 +1,19 @@
 //! The GPU back end: options, choice of kernels, what must fit.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cchaha_plan::{Backend, Error, ErrorKind, Footprint, Format, Limits, Plan, Result, Runner};
 
-use crate::device::{AdapterInfo, Device};
+use crate::device::{AdapterInfo, AdapterKind, Device};
 use crate::formats::{Decode, LAYOUTS};
+use crate::lower::CLASSES;
 use crate::pipelines::Pipelines;
+use crate::profile::{KernelTime, Profile};
 use crate::registry::{Kernel, Needs, registry};
 use crate::runner::{GpuRunner, Sizes};
+use crate::tune::{self, Chosen, Tune, Tuned};
 use crate::weights::Progress;
 use crate::{probe, selftest};
 
@@ -26,10 +30,34 @@ pub struct GpuOptions<'a> {
     pub kernel: Option<&'a str>,
     /// Kernels with clamped indices and bounded loops: slower, for tests.
     pub checked: bool,
+    /// Have the graphics API's validation layer, where it is installed, look at every call: slow, for tests.
+    pub validation: bool,
     /// Told of the upload of weights.
     pub progress: Option<Progress>,
     /// Checks every picked kernel when a model is loaded; no check without it.
     pub reference: Option<Arc<dyn Backend>>,
+    /// Folder that keeps compiled kernels, and what was chosen by time, from run to run.
+    pub cache: Option<PathBuf>,
+    /// Whether rows of matrix kernels are chosen by time.
+    pub tune: Tune,
+}
+
+impl GpuOptions<'_> {
+    /// The best adapter, f16 KV, the kernels it chooses itself, unchecked; nothing kept, nobody told.
+    pub fn new(decode: Decode) -> GpuOptions<'static> {
+        GpuOptions {
+            decode,
+            exact: false,
+            adapter: None,
+            kernel: None,
+            checked: false,
+            validation: false,
+            progress: None,
+            reference: None,
+            cache: None,
+            tune: Tune::Never,
+        }
+    }
 }
 
 /// What was done since the start, over all runners of a back end.
@@ -47,6 +75,8 @@ pub struct Counts {
     pub bind_groups: u64,
     /// Bytes written to buffers of the device by [`Runner::run`].
     pub written_bytes: u64,
+    /// Errors the graphics API reported.
+    pub faults: u64,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +101,7 @@ impl Counters {
             passes: get(&self.passes),
             dispatches: get(&self.dispatches),
             bind_groups: 0,
+            faults: 0,
             written_bytes: get(&self.written_bytes),
         }
     }
@@ -82,6 +113,8 @@ pub(crate) struct Choice {
     preferred: Option<&'static Kernel>,
     pub(crate) layout: Option<&'static str>,
     subgroups: bool,
+    /// What was chosen by time.
+    tuned: Tuned,
     /// Rows that computed a format wrongly on this device.
     quarantine: Arc<Mutex<Vec<(&'static str, Format)>>>,
 }
@@ -107,20 +140,59 @@ impl Choice {
         }
     }
 
+    /// Rows of activations that kernels which round them may be given: any number of the one asked for, and up to 8 where one is
+    /// chosen by time, since no such row is made for more.
+    pub(crate) fn rounding_rows(&self, tunes: bool, limits: &Limits) -> usize {
+        let rows = limits.batch.max(limits.logits);
+        match self.preferred {
+            Some(row) if row.rounds() => rows,
+            _ if tunes || self.all_tuned().iter().any(|chosen| chosen.kernel.rounds()) => {
+                rows.min(CLASSES[1])
+            }
+            _ => 0,
+        }
+    }
+
+    /// The same with another preference.
+    pub(crate) fn preferring(&self, row: &'static Kernel) -> Choice {
+        Choice { preferred: Some(row), ..self.clone() }
+    }
+
+    /// The row chosen by time for so many rows.
+    pub(crate) fn tuned(&self, op: &str, format: Format, rows: usize) -> Option<&'static Kernel> {
+        let tuned = self.tuned.lock().unwrap_or_else(PoisonError::into_inner);
+        let meant = |c: &&Chosen| c.op == op && c.format == format && rows <= c.most_rows;
+        tuned.iter().filter(meant).min_by_key(|chosen| chosen.most_rows).map(|chosen| chosen.kernel)
+    }
+
+    pub(crate) fn add_tuned(&self, chosen: Chosen) {
+        self.tuned.lock().unwrap_or_else(PoisonError::into_inner).push(chosen);
+    }
+
+    fn all_tuned(&self) -> Vec<Chosen> {
+        self.tuned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a row can compute an op on this device, rightly.
+    pub(crate) fn fits(&self, row: &Kernel, op: &str, format: Option<Format>) -> bool {
+        let quarantine = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        let works = format.is_none_or(|format| !quarantine.contains(&(row.name, format)));
+        row.accepts(op, format) && self.available(row) && works
+    }
+
     fn available(&self, row: &Kernel) -> bool {
         row.needs == Needs::Nothing || self.subgroups
     }
 
     /// The row for an op on `rows` rows, `usize::MAX` for many.
     pub(crate) fn kernel(&self, op: &str, format: Option<Format>, rows: usize) -> Option<&'static Kernel> {
-        let quarantine = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
-        let works = |row: &Kernel| format.is_none_or(|format| !quarantine.contains(&(row.name, format)));
-        let fits = |row: &&Kernel| row.accepts(op, format) && self.available(row) && works(row);
+        let fits = |row: &&Kernel| self.fits(row, op, format);
         let preferred = self.preferred.filter(|row| fits(row));
+        let tuned = || format.and_then(|format| self.tuned(op, format, rows)).filter(|row| fits(row));
         // A row that is meant for fewer computes more as well, slowly: it serves where all others are set aside.
         let meant = || registry().iter().find(|row| fits(row) && rows <= row.most_rows);
         let any = || registry().iter().rfind(|row| fits(row) && op == "MatMul");
-        preferred.or_else(meant).or_else(any)
+        preferred.or_else(tuned).or_else(meant).or_else(any)
     }
 }
 
@@ -135,6 +207,10 @@ pub struct Gpu {
     pub(crate) progress: Option<Progress>,
     reference: Option<Arc<dyn Backend>>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) profile: Arc<Profile>,
+    tune: Tune,
+    /// Keeps what was chosen by time.
+    tuned_file: Option<PathBuf>,
 }
 
 impl Gpu {
@@ -143,7 +219,7 @@ impl Gpu {
     /// # Errors
     /// [`ErrorKind::Device`] where there is none or it cannot be used, [`ErrorKind::Usage`] for unknown names.
     pub fn new(options: &GpuOptions<'_>) -> Result<Gpu> {
-        Gpu::on(Device::open(options.adapter)?, options)
+        Gpu::on(Device::open(options.adapter, options.validation)?, options)
     }
 
     /// A back end that encodes everything and computes nothing, for measuring the cost of encoding.
@@ -156,7 +232,11 @@ impl Gpu {
 
     fn on(device: Device, options: &GpuOptions<'_>) -> Result<Gpu> {
         let choice = Choice::new(&device, options.kernel)?;
-        let pipelines = Pipelines::new(&device, options.checked);
+        let tuned_file = options.cache.as_deref().map(|folder| tune::path(folder, &device, options.exact));
+        if let Some(file) = &tuned_file {
+            tune::load(file).into_iter().for_each(|chosen| choice.add_tuned(chosen));
+        }
+        let pipelines = Pipelines::new(&device, options.checked, options.cache.as_deref());
         device.check()?;
         Ok(Gpu {
             device: Arc::new(device),
@@ -167,6 +247,9 @@ impl Gpu {
             progress: options.progress.clone(),
             reference: options.reference.clone(),
             counters: Arc::default(),
+            profile: Arc::default(),
+            tune: options.tune,
+            tuned_file,
         })
     }
 
@@ -201,7 +284,40 @@ impl Gpu {
     /// What its runners did so far.
     pub fn counts(&self) -> Counts {
         let bind_groups = self.pipelines.bound.load(Ordering::Relaxed);
-        Counts { bind_groups, ..self.counters.counts() }
+        Counts { bind_groups, faults: self.device.faults(), ..self.counters.counts() }
+    }
+
+    /// Checks the rows that are picked for a plan, where there is a reference; whether any was set aside.
+    fn check_kernels(&self, plan: &Plan) -> Result<bool> {
+        let Some(reference) = &self.reference else { return Ok(false) };
+        // Small trials are nothing to choose by, and nobody waits for their upload.
+        let trial = Gpu { tune: Tune::Never, progress: None, ..self.clone() };
+        let messages = selftest::check(&trial, plan, &**reference)?;
+        messages.iter().for_each(|message| tracing::warn!("{message}"));
+        Ok(!messages.is_empty())
+    }
+
+    /// Whether runners time the rows they may choose from.
+    pub(crate) fn tunes(&self) -> bool {
+        let info = &self.device.info;
+        let wanted = match self.tune {
+            Tune::Never => false,
+            Tune::Hardware => info.kind != AdapterKind::Software,
+            Tune::Always => true,
+        };
+        wanted && self.choice.preferred.is_none() && info.features.contains(&"timestamps")
+    }
+
+    /// Keeps what was chosen by time.
+    pub(crate) fn keep_tuned(&self) {
+        if let Some(file) = &self.tuned_file {
+            tune::save(file, &self.choice.all_tuned());
+        }
+    }
+
+    /// What was chosen by time.
+    pub fn tuned(&self) -> Vec<Chosen> {
+        self.choice.all_tuned()
     }
 
     /// Sets a row aside for a format.
@@ -212,6 +328,25 @@ impl Gpu {
     /// Names and formats of the rows that failed the check at load.
     pub fn quarantined(&self) -> Vec<(&'static str, Format)> {
         self.choice.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on every dispatch of its runners is timed, or none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] where the adapter has no timestamps.
+    pub fn set_profile(&self, on: bool) -> Result<()> {
+        if on && !self.device.info.features.contains(&"timestamps") {
+            let message =
+                format!("{} has no timestamps, so its kernels cannot be timed", self.device.info.name);
+            return Err(Error::new(ErrorKind::Device, message));
+        }
+        self.profile.set(on);
+        Ok(())
+    }
+
+    /// What kernels took since the last call.
+    pub fn take_times(&self) -> Vec<KernelTime> {
+        self.profile.take()
     }
 
     /// How fast the device reads its memory, in bytes per second.
@@ -235,7 +370,7 @@ impl Backend for Gpu {
     }
 
     fn footprint(&self, plan: &Plan, limits: &Limits) -> Footprint {
-        Sizes::new(plan, limits, self.exact).footprint(plan)
+        Sizes::new(plan, limits, self).footprint(plan)
     }
 
     fn prepare(&self, plan: Arc<Plan>, limits: Limits) -> Result<Box<dyn Runner>> {
@@ -249,11 +384,13 @@ impl Backend for Gpu {
                 format!("a batch of {} tokens: give 65535 or less", limits.batch),
             ));
         }
-        if let Some(reference) = &self.reference {
-            for message in selftest::check(self, &plan, &**reference)? {
-                tracing::warn!("{message}");
-            }
+        self.check_kernels(&plan)?;
+        let tuned = self.tuned().len();
+        let mut runner = GpuRunner::new(self, plan.clone(), limits)?;
+        // What was chosen just now has not been checked yet.
+        if self.tuned().len() > tuned && self.check_kernels(&plan)? {
+            runner = GpuRunner::new(self, plan, limits)?;
         }
-        Ok(Box::new(GpuRunner::new(self, plan, limits)?))
+        Ok(Box::new(runner))
     }
 }

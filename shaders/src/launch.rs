@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use cchaha_plan::Format;
+
 use crate::args::Args;
 use crate::device::IMMEDIATE_BYTES;
 
@@ -22,6 +24,11 @@ pub(crate) enum Along {
 /// See the file's header.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
+    /// Row of the registry.
+    pub(crate) kernel: &'static str,
+    /// Format and bytes of the weights it reads, where it reads some whole.
+    pub(crate) format: Option<Format>,
+    pub(crate) weight_bytes: u64,
     pub(crate) pipeline: Arc<wgpu::ComputePipeline>,
     pub(crate) group: Option<Arc<wgpu::BindGroup>>,
     args: [u32; WORDS],
@@ -38,6 +45,7 @@ pub(crate) struct Launch {
 
 impl Launch {
     pub(crate) fn new<A: Args>(
+        kernel: &'static str,
         pipeline: Arc<wgpu::ComputePipeline>,
         group: Option<Arc<wgpu::BindGroup>>,
         args: &A,
@@ -49,6 +57,9 @@ impl Launch {
         words[..given.len()].copy_from_slice(given);
         let place = |name| A::FIELDS.iter().position(|(field, _)| *field == name);
         Launch {
+            kernel,
+            format: None,
+            weight_bytes: 0,
             pipeline,
             group,
             args: words,
@@ -59,6 +70,18 @@ impl Launch {
             x: x as u32,
             y,
         }
+    }
+
+    /// The same, known to read these weights.
+    pub(crate) fn reading(mut self, format: Format, bytes: usize) -> Launch {
+        (self.format, self.weight_bytes) = (Some(format), bytes as u64);
+        self
+    }
+
+    /// The same for a kernel that never splits its work along z.
+    pub(crate) fn whole(mut self) -> Launch {
+        self.splits_at = None;
+        self
     }
 
     /// Immediates for `n` rows and `splits` parts.

@@ -12,21 +12,27 @@ mod device;
 mod formats;
 mod frame;
 mod gpu;
+mod greedy;
 mod launch;
 mod lower;
 mod pack;
 mod pipelines;
 mod probe;
+mod profile;
 mod registry;
 mod runner;
 mod selftest;
+mod store;
+mod tune;
 mod vectors;
 mod weights;
 
 pub use device::{AdapterInfo, AdapterKind, adapters, hardware_present};
 pub use formats::{Blocks, Decode, LAYOUTS, Layout, Unpack};
 pub use gpu::{Counts, Gpu, GpuOptions};
+pub use profile::KernelTime;
 pub use registry::{Kernel, Needs, registry};
+pub use tune::{Chosen, Tune, kept_choices};
 pub use weights::Progress;
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
 //! Pipelines, made when first asked for and kept for all runners of a device, and the layouts they share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compose::{Parameter, compose};
 use crate::device::{Device, IMMEDIATE_BYTES};
 use crate::registry::{Binds, Kernel};
+use crate::store;
 
 /// A kernel with everything that sets one pipeline apart from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
+    /// Row of the registry.
+    pub(crate) kernel: &'static str,
     pub(crate) module: &'static str,
     pub(crate) binds: Binds,
     /// For the composer.
@@ -22,12 +26,14 @@ pub(crate) struct Variant {
 impl Variant {
     pub(crate) fn new(kernel: &Kernel) -> Variant {
         Variant {
+            kernel: kernel.name,
             module: kernel.module,
             binds: kernel.binds,
             parameters: kernel.counts.iter().map(|&(name, count)| (name, count.to_string())).collect(),
             constants: Vec::new(),
         }
         .with("REDUCE", kernel.reduce)
+        .with("VALUES", kernel.values)
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Variant {
@@ -57,11 +63,15 @@ pub(crate) struct Pipelines {
     layouts: [wgpu::PipelineLayout; 3],
     /// Bind groups made so far.
     pub(crate) bound: AtomicU64,
+    /// What the driver compiled, the file that keeps it, and how many pipelines that file has seen.
+    disk: Option<(wgpu::PipelineCache, PathBuf)>,
+    kept: AtomicUsize,
     made: Mutex<HashMap<Variant, Arc<wgpu::ComputePipeline>>>,
 }
 
 impl Pipelines {
-    pub(crate) fn new(device: &Device, checked: bool) -> Pipelines {
+    /// Where `folder` is given, compiled pipelines are kept in it.
+    pub(crate) fn new(device: &Device, checked: bool, folder: Option<&Path>) -> Pipelines {
         let frame = layout(device, "frame", &[false, true, true]);
         let weights = layout(device, "weights", &[true]);
         let cache = layout(device, "cache", &[false, false]);
@@ -80,6 +90,8 @@ impl Pipelines {
             cache,
             layouts,
             bound: AtomicU64::new(0),
+            disk: folder.and_then(|folder| device.pipeline_cache(folder)),
+            kept: AtomicUsize::new(0),
             made: Mutex::default(),
         }
     }
@@ -101,10 +113,21 @@ impl Pipelines {
                 constants: &constants,
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.disk.as_ref().map(|(cache, _)| cache),
         }));
         made.insert(variant.clone(), pipeline.clone());
         pipeline
+    }
+
+    /// Keeps what was compiled since it was last kept, where it is kept at all.
+    pub(crate) fn keep(&self) {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if let Some((cache, file)) = &self.disk
+            && self.kept.swap(made, Ordering::Relaxed) < made
+            && let Some(data) = cache.get_data()
+        {
+            store::save(file, &data);
+        }
     }
 
     /// The group every kernel sees: arena, vectors, frame.

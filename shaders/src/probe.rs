@@ -24,7 +24,13 @@ const SUBMITS: usize = 4;
 
 /// The kernel that reads.
 pub(crate) fn variant() -> Variant {
-    Variant { module: "ops/probe", binds: Binds::Weights, parameters: Vec::new(), constants: Vec::new() }
+    Variant {
+        kernel: "probe",
+        module: "ops/probe",
+        binds: Binds::Weights,
+        parameters: Vec::new(),
+        constants: Vec::new(),
+    }
 }
 
 /// Bytes per second.
@@ -40,8 +46,14 @@ pub(crate) fn read_bytes_per_s(gpu: &Gpu) -> Result<f64> {
     let variant = variant();
     let group = Arc::new(pipelines.bind(device, Binds::Weights, &[&data]));
     let args = args::Probe { rows: (vec4s / (WIDTH * GROUPS)) as u32, stride: (WIDTH * GROUPS) as u32 };
-    let launch =
-        Launch::new(pipelines.get(device, &variant), Some(group.clone()), &args, GROUPS, Along::Rows(1));
+    let launch = Launch::new(
+        variant.kernel,
+        pipelines.get(device, &variant),
+        Some(group.clone()),
+        &args,
+        GROUPS,
+        Along::Rows(1),
+    );
     let frame = pipelines.bind_frame(device, [&arena, &vectors, &frame]);
     let (words, bytes) = launch.immediates(1, 1);
     let mut best = 0.0f64;

@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use cchaha_plan::{
-    Batch, Error, ErrorKind, Footprint, KvSpec, Limits, Op, PAGE_CELLS, Plan, Result, Rows, Runner,
+    Batch, Error, ErrorKind, Footprint, Greedy, KvSpec, Limits, Op, PAGE_CELLS, Plan, Result, Rows, Runner,
 };
 
 use crate::arena::{Arena, Place};
-use crate::device::Device;
+use crate::device::{ANSWER, Device};
 use crate::frame::{Frame, Parts};
 use crate::gpu::{Counters, Gpu};
+use crate::greedy::{self, Ahead};
 use crate::launch::Launch;
 use crate::lower::{CLASSES, Lower, MAX_SPLITS, Regions, SPLIT_CELLS, Stage};
+use crate::profile::{self, Profile, Stopwatch};
 use crate::registry::Binds;
+use crate::tune;
 use crate::vectors::Vectors;
 use crate::weights::Weights;
-
-/// How long the device's answer may stay away once its work is done.
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// What a plan asks of the device.
 #[derive(Debug)]
@@ -28,18 +27,23 @@ pub(crate) struct Sizes {
     exact: bool,
     arena: Arena,
     regions: Regions,
+    best: Place,
     parts: Parts,
 }
 
 impl Sizes {
-    pub(crate) fn new(plan: &Plan, limits: &Limits, exact: bool) -> Sizes {
+    pub(crate) fn new(plan: &Plan, limits: &Limits, gpu: &Gpu) -> Sizes {
+        let exact = gpu.exact;
         let mut arena = Arena::new(plan, limits);
         let parts = Parts::new(plan, limits);
-        let (mut attention, mut kv_heads, mut experts) = (0, 0, [0; 3]);
+        let (mut attention, mut kv_heads, mut experts, mut multiplied) = (0, 0, [0; 3], 0);
         for step in &plan.steps {
             match step.op {
                 Op::Attend { slot, n_heads, .. } => {
                     attention = attention.max(n_heads * (plan.kv[slot.index()].head_dim + 2));
+                }
+                Op::MatMul { weight, .. } | Op::GatedMatMul { gate: weight, .. } => {
+                    multiplied = multiplied.max(plan.weight(weight).shape.cols);
                 }
                 Op::SelectPages { slot, .. } => kv_heads = kv_heads.max(plan.kv[slot.index()].n_kv_heads),
                 Op::Experts { top_k, gate, .. } => {
@@ -60,8 +64,12 @@ impl Sizes {
         let (expert_gate, expert_up, expert_down) = (expert(rows), expert(rows), expert(cols));
         let routed = [arena.take(top_k, limits.batch), arena.take(top_k, limits.batch)];
         let attention = arena.take(attention.saturating_mul(MAX_SPLITS), few).base;
-        let regions = Regions { attention, bounds, selections, routed, expert_gate, expert_up, expert_down };
-        Sizes { limits: *limits, exact, arena, regions, parts }
+        let twin = arena.take(multiplied, gpu.choice.rounding_rows(gpu.tunes(), limits));
+        let best = arena.take(greedy::REGION, 1);
+        let fed = greedy::chosen(best);
+        let regions =
+            Regions { fed, twin, attention, bounds, selections, routed, expert_gate, expert_up, expert_down };
+        Sizes { limits: *limits, exact, arena, regions, best, parts }
     }
 
     fn cells(&self) -> usize {
@@ -75,7 +83,7 @@ impl Sizes {
     }
 
     fn readback_bytes(&self, plan: &Plan) -> usize {
-        plan.vocab.saturating_mul(4).saturating_mul(self.limits.logits)
+        plan.outputs().saturating_mul(4).saturating_mul(self.limits.logits)
     }
 
     pub(crate) fn footprint(&self, plan: &Plan) -> Footprint {
@@ -122,13 +130,16 @@ pub(crate) struct GpuRunner {
     logits_at: Place,
     staging: wgpu::Buffer,
     logits: Vec<f32>,
+    ahead: Ahead,
+    profile: Arc<Profile>,
+    stopwatch: Option<Stopwatch>,
 }
 
 impl GpuRunner {
     pub(crate) fn new(gpu: &Gpu, plan: Arc<Plan>, limits: Limits) -> Result<GpuRunner> {
         use wgpu::BufferUsages as Usage;
         let (device, pipelines) = (&*gpu.device, &*gpu.pipelines);
-        let sizes = Sizes::new(&plan, &limits, gpu.exact);
+        let sizes = Sizes::new(&plan, &limits, gpu);
         sizes.check(&plan, device)?;
         let arena_buffer = device.buffer("arena", 4 * sizes.arena.len, Usage::STORAGE | Usage::COPY_SRC);
         let vectors = Vectors::new(&plan);
@@ -161,7 +172,7 @@ impl GpuRunner {
             plan: &plan,
             device,
             pipelines,
-            choice: &gpu.choice,
+            choice: gpu.choice.clone(),
             arena: &sizes.arena,
             regions: &sizes.regions,
             parts: &frame.parts,
@@ -170,12 +181,21 @@ impl GpuRunner {
             weights,
             kv: if gpu.exact { "lib/kv_f32" } else { "lib/kv_f16" },
         };
-        let stages = lower.stages()?;
         let frame_group = pipelines.bind_frame(device, [&arena_buffer, &vectors_buffer, &frame_buffer]);
+        let mut stages = lower.stages()?;
+        if gpu.tunes() && tune::tune(&mut lower, &stages, &frame_group, gpu.exact)? {
+            gpu.keep_tuned();
+        }
+        if gpu.tunes() {
+            stages = lower.stages()?;
+        }
+        let logits_at = sizes.arena.place(plan.logits);
+        let ahead = Ahead::new(device, pipelines, &gpu.choice, &plan, logits_at, sizes.best)?;
         device.wait()?;
+        pipelines.keep();
         Ok(GpuRunner {
-            logits_at: sizes.arena.place(plan.logits),
-            logits: vec![0.0; plan.vocab * limits.logits],
+            logits_at,
+            logits: vec![0.0; plan.outputs() * limits.logits],
             limits,
             device: gpu.device.clone(),
             counters: gpu.counters.clone(),
@@ -185,64 +205,100 @@ impl GpuRunner {
             frame_group,
             arena_buffer,
             staging,
+            ahead,
+            profile: gpu.profile.clone(),
+            stopwatch: None,
             plan,
         })
     }
 
-    /// Everything of one batch in one command buffer.
-    fn encode(&self, tokens: usize, logits: usize, pages: usize) -> wgpu::CommandBuffer {
+    /// The dispatches of a batch, each with its number of rows; for a greedy step also those that choose its token.
+    fn launches(&self, n: &Sizing, greedy: bool) -> impl Iterator<Item = (&Launch, usize)> {
+        let n = *n;
+        let steps = self.stages.iter().flat_map(move |stage| {
+            let rows = match stage.rows {
+                Rows::Tokens => n.tokens,
+                Rows::Logits => n.logits,
+            };
+            let class = CLASSES.iter().position(|&most| rows <= most);
+            let class = class.expect("invariant: the last class has no end");
+            let launches = if rows == 0 { &[][..] } else { &stage.launches[class] };
+            launches.iter().filter(move |launch| !launch.only_split || n.splits > 1).map(move |l| (l, rows))
+        });
+        let choice = if greedy { &self.ahead.launches[..] } else { &[] };
+        steps.chain(choice.iter().map(|launch| (launch, 1)))
+    }
+
+    /// Everything of one batch in one command buffer and one pass.
+    fn encode(&self, n: &Sizing, greedy: bool) -> wgpu::CommandBuffer {
         let mut encoder =
             self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        pass.set_bind_group(0, &self.frame_group, &[]);
-        let splits = splits(tokens, pages);
-        let (mut pipeline, mut group): (Option<&Launch>, _) = (None, None);
+        let mut bound = Bound::default();
         let mut dispatches = 0;
-        for stage in &self.stages {
-            let n = match stage.rows {
-                Rows::Tokens => tokens,
-                Rows::Logits => logits,
-            };
-            if n == 0 {
-                continue;
-            }
-            let class =
-                CLASSES.iter().position(|&most| n <= most).expect("invariant: the last class has no end");
-            for launch in &stage.launches[class] {
-                if launch.only_split && splits == 1 {
-                    continue;
-                }
-                if pipeline.is_none_or(|last| !Arc::ptr_eq(&last.pipeline, &launch.pipeline)) {
-                    pass.set_pipeline(&launch.pipeline);
-                    pipeline = Some(launch);
-                }
-                if let Some(own) = &launch.group
-                    && group.is_none_or(|last| !Arc::ptr_eq(last, own))
-                {
-                    pass.set_bind_group(1, &**own, &[]);
-                    group = Some(own);
-                }
-                let (words, bytes) = launch.immediates(n, splits);
-                pass.set_immediates(0, &bytemuck::bytes_of(&words)[..bytes]);
-                let [x, y, z] = launch.groups(n, splits);
-                pass.dispatch_workgroups(x, y, z);
-                dispatches += 1;
-            }
+        for (launch, rows) in self.launches(n, greedy) {
+            bound.dispatch(&mut pass, &self.frame_group, launch, rows, n.splits);
+            dispatches += 1;
         }
         drop(pass);
-        let row = 4 * self.plan.vocab as u64;
-        for l in 0..logits as u64 {
-            let from = 4 * (u64::from(self.logits_at.base) + l * u64::from(self.logits_at.stride));
-            encoder.copy_buffer_to_buffer(&self.arena_buffer, from, &self.staging, l * row, row);
+        if greedy {
+            self.ahead.copy(&mut encoder, &self.arena_buffer);
+        } else {
+            self.copy_logits(&mut encoder, n.logits);
         }
         Counters::add(&self.counters.passes, 1);
         Counters::add(&self.counters.dispatches, dispatches);
         encoder.finish()
     }
 
+    /// The same with a pass and two timestamps for each dispatch.
+    fn encode_timed(&self, n: &Sizing, stopwatch: &Stopwatch) -> wgpu::CommandBuffer {
+        let mut encoder =
+            self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut dispatches = 0;
+        for (i, (launch, rows)) in self.launches(n, false).enumerate() {
+            let timestamp_writes = (i < profile::MOST).then(|| stopwatch.around(i));
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            Bound::default().dispatch(&mut pass, &self.frame_group, launch, rows, n.splits);
+            dispatches += 1;
+        }
+        stopwatch.copy(&mut encoder, dispatches.min(profile::MOST));
+        self.copy_logits(&mut encoder, n.logits);
+        Counters::add(&self.counters.passes, dispatches);
+        Counters::add(&self.counters.dispatches, dispatches);
+        encoder.finish()
+    }
+
+    fn copy_logits(&self, encoder: &mut wgpu::CommandEncoder, logits: usize) {
+        let row = 4 * self.plan.outputs() as u64;
+        for l in 0..logits as u64 {
+            let from = 4 * (u64::from(self.logits_at.base) + l * u64::from(self.logits_at.stride));
+            encoder.copy_buffer_to_buffer(&self.arena_buffer, from, &self.staging, l * row, row);
+        }
+    }
+
+    /// Checks a batch and tells the device what changed.
+    fn tell(&mut self, batch: &Batch<'_>, fed: bool) -> Result<Sizing> {
+        batch.validate(&self.plan, &self.limits)?;
+        let (queue, buffer, counters) = (&self.device.queue, &self.frame_buffer, &self.counters);
+        let pages = self.frame.update(batch, self.plan.axes, fed, |at, words| {
+            queue.write_buffer(buffer, 4 * at as u64, bytemuck::cast_slice(words));
+            Counters::add(&counters.written_bytes, 4 * words.len());
+        });
+        let (tokens, logits) = (batch.tokens.len(), batch.logits.len());
+        Ok(Sizing { tokens, logits, splits: splits(tokens, pages) })
+    }
+
+    fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
+        Counters::add(&self.counters.submits, 1);
+        Counters::add(&self.counters.steps, 1);
+        self.device.queue.submit([commands])
+    }
+
     /// Waits for the logits and copies them out.
     fn read(&mut self, logits: usize) -> Result<()> {
-        let bytes = 4 * (logits * self.plan.vocab) as u64;
+        let bytes = 4 * (logits * self.plan.outputs()) as u64;
         if bytes == 0 {
             return self.device.wait();
         }
@@ -255,7 +311,7 @@ impl GpuRunner {
         // Another runner of the device may be the one that hears of it, a moment later.
         receiver.recv_timeout(ANSWER).map_err(|_| lost())?.map_err(|_| lost())?;
         let view = self.staging.get_mapped_range(0..bytes).map_err(|_| lost())?;
-        let values = bytemuck::cast_slice_mut::<f32, u8>(&mut self.logits[..logits * self.plan.vocab]);
+        let values = bytemuck::cast_slice_mut::<f32, u8>(&mut self.logits[..logits * self.plan.outputs()]);
         values.copy_from_slice(&view);
         drop(view);
         self.staging.unmap();
@@ -265,19 +321,91 @@ impl GpuRunner {
 
 impl Runner for GpuRunner {
     fn run(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
-        batch.validate(&self.plan, &self.limits)?;
-        let (queue, buffer, counters) = (&self.device.queue, &self.frame_buffer, &self.counters);
-        let pages = self.frame.update(batch, self.plan.axes, |at, words| {
-            queue.write_buffer(buffer, 4 * at as u64, bytemuck::cast_slice(words));
-            Counters::add(&counters.written_bytes, 4 * words.len());
-        });
-        let (tokens, logits) = (batch.tokens.len(), batch.logits.len());
-        let commands = self.encode(tokens, logits, pages);
-        self.device.queue.submit([commands]);
-        Counters::add(&self.counters.submits, 1);
-        Counters::add(&self.counters.steps, 1);
-        self.read(logits)?;
-        Ok(&self.logits[..logits * self.plan.vocab])
+        while self.ahead.busy() {
+            self.ahead.finish(&self.device)?;
+        }
+        let n = self.tell(batch, false)?;
+        if self.profile.is_on() {
+            let stopwatch = self.stopwatch.take().unwrap_or_else(|| Stopwatch::new(&self.device));
+            self.submit(self.encode_timed(&n, &stopwatch));
+            self.read(n.logits)?;
+            let timed = self.launches(&n, false).take(profile::MOST);
+            let seconds = stopwatch.seconds(&self.device, timed.count())?;
+            for ((launch, _), seconds) in self.launches(&n, false).zip(seconds) {
+                self.profile.add(launch, seconds);
+            }
+            self.stopwatch = Some(stopwatch);
+        } else {
+            self.submit(self.encode(&n, false));
+            self.read(n.logits)?;
+        }
+        Ok(&self.logits[..n.logits * self.plan.outputs()])
+    }
+
+    fn greedy(&mut self) -> Option<&mut dyn Greedy> {
+        Some(self)
+    }
+}
+
+impl Greedy for GpuRunner {
+    fn begin(&mut self, batch: &Batch<'_>, fed: bool) -> Result<()> {
+        self.ahead.check_room()?;
+        if batch.tokens.len() != 1 || batch.logits.len() != 1 {
+            return Err(Error::usage("a greedy step is one token whose logits are wanted"));
+        }
+        let n = self.tell(batch, fed)?;
+        let submission = self.submit(self.encode(&n, true));
+        self.ahead.submitted(submission);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<u32> {
+        self.ahead.finish(&self.device)
+    }
+}
+
+/// How large a batch is.
+#[derive(Clone, Copy, Debug)]
+struct Sizing {
+    tokens: usize,
+    logits: usize,
+    /// Parts attention is split into.
+    splits: usize,
+}
+
+/// What is set in a pass, so that it is not set again.
+#[derive(Default)]
+pub(crate) struct Bound<'a> {
+    last: Option<&'a Launch>,
+    group: Option<&'a Arc<wgpu::BindGroup>>,
+}
+
+impl<'a> Bound<'a> {
+    pub(crate) fn dispatch(
+        &mut self,
+        pass: &mut wgpu::ComputePass<'_>,
+        frame: &wgpu::BindGroup,
+        launch: &'a Launch,
+        rows: usize,
+        splits: usize,
+    ) {
+        if self.last.is_none() {
+            pass.set_bind_group(0, frame, &[]);
+        }
+        if self.last.is_none_or(|last| !Arc::ptr_eq(&last.pipeline, &launch.pipeline)) {
+            pass.set_pipeline(&launch.pipeline);
+        }
+        self.last = Some(launch);
+        if let Some(own) = &launch.group
+            && self.group.is_none_or(|last| !Arc::ptr_eq(last, own))
+        {
+            pass.set_bind_group(1, &**own, &[]);
+            self.group = Some(own);
+        }
+        let (words, bytes) = launch.immediates(rows, splits);
+        pass.set_immediates(0, &bytemuck::bytes_of(&words)[..bytes]);
+        let [x, y, z] = launch.groups(rows, splits);
+        pass.dispatch_workgroups(x, y, z);
     }
 }
 

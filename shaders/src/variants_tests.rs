@@ -6,7 +6,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
 
 use crate::args;
-use crate::formats::LAYOUTS;
+use crate::formats::{LAYOUTS, Layout};
 use crate::pipelines::Variant;
 use crate::registry::{Binds, Kernel, registry};
 
@@ -16,7 +16,10 @@ fn variants() -> Vec<(String, Variant)> {
     for kernel in registry() {
         match kernel.binds {
             Binds::Weights => {
-                for layout in LAYOUTS {
+                let held =
+                    |layout: &&Layout| layout.formats.iter().any(|format| kernel.formats.contains(format));
+                // The layout of all block formats stands for those whose values are no bytes too.
+                for layout in LAYOUTS.iter().filter(held) {
                     let variant = Variant::new(kernel).with("FORMAT", layout.module);
                     all.push((format!("{} on {}", kernel.name, layout.name), variant));
                 }
@@ -147,7 +150,7 @@ fn every_variant_translates_to_spirv_msl_and_hlsl() {
         let pipeline = msl::PipelineOptions { entry_point: None, ..Default::default() };
         let (text, _) = msl::write_string(&module, &info, &options, &pipeline)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        hot_loops(&name, &text);
+        no_bounds(&name, &text);
 
         let options = hlsl::Options {
             shader_model: hlsl::ShaderModel::V6_4,
@@ -160,16 +163,96 @@ fn every_variant_translates_to_spirv_msl_and_hlsl() {
         let mut text = String::new();
         let mut writer = hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions { entry_point: None });
         writer.write(&module, &info, None).unwrap_or_else(|error| panic!("{name}: {error}"));
-        hot_loops(&name, &text);
+        no_bounds(&name, &text);
     }
 }
 
-/// No counters that bound loops, and no arrays of a function's own.
-fn hot_loops(name: &str, text: &str) {
-    assert!(!text.contains("loop_bound"), "{name}: a loop counts its rounds");
-    let in_function = |line: &&str| line.starts_with("    ") && !line.contains("groupshared");
-    for line in text.lines().filter(in_function) {
-        let array = line.contains("type_") && line.contains("= {}") && line.contains("array");
-        assert!(!array, "{name}: an array in a function: {line}");
+/// The rows that multiply integers do so by the instruction the hardware has for it.
+#[test]
+fn packed_products_are_one_instruction() {
+    const OP_SDOT: u32 = 4450;
+    const PACKED_4X8: u32 = 0;
+    let mut seen = 0;
+    for (name, variant) in variants() {
+        let (module, info) = parse(&name, &variant);
+        let constants =
+            variant.constants.iter().map(|&(key, value)| (key.to_owned(), f64::from(value))).collect();
+        let (module, info) = pipeline_constants::process_overrides(&module, &info, None, &constants)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let words = spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap();
+        // An instruction is a word of its length and its number, then its operands.
+        let (mut at, mut dots) = (5, 0);
+        while at < words.len() {
+            let (length, number) = ((words[at] >> 16) as usize, words[at] & 0xffff);
+            dots += usize::from(number == OP_SDOT && length == 6 && words[at + 5] == PACKED_4X8);
+            at += length;
+        }
+        let row = registry().iter().find(|row| row.name == variant.kernel);
+        if row.is_some_and(Kernel::rounds) {
+            // Two for each of the 8 words of a run, in one function.
+            assert_eq!(dots, 16, "{name}");
+            seen += 1;
+        } else {
+            assert_eq!(dots, 0, "{name}");
+        }
+    }
+    assert!(seen >= 8 * 10, "{seen} variants");
+}
+
+/// No counters that bound loops.
+fn no_bounds(name: &str, text: &str) {
+    assert!(!text.contains(LOOP_BOUND), "{name}: a loop counts its rounds");
+}
+
+/// What naga calls the counters that bound loops.
+const LOOP_BOUND: &str = "loop_bound";
+
+#[test]
+fn the_name_of_loop_counters_is_known() {
+    let kernel = registry().iter().find(|row| row.name == "wgsl-f32-gemv1").unwrap();
+    let variant = Variant::new(kernel).with("FORMAT", "formats/q4_k");
+    let (module, info) = parse("gemv", &variant);
+    let (module, info) =
+        pipeline_constants::process_overrides(&module, &info, None, &Default::default()).unwrap();
+    let options = msl::Options {
+        lang_version: (2, 4),
+        fake_missing_bindings: true,
+        force_loop_bounding: true,
+        ..Default::default()
+    };
+    let pipeline = msl::PipelineOptions { entry_point: None, ..Default::default() };
+    let (text, _) = msl::write_string(&module, &info, &options, &pipeline).unwrap();
+    assert!(text.contains(LOOP_BOUND));
+}
+
+/// Arrays of a function's own end up in memory, and so do arrays that are values and indexed by a variable.
+#[test]
+fn no_function_has_arrays_of_its_own() {
+    for (name, variant) in variants() {
+        let (module, info) = parse(&name, &variant);
+        let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+        let entries = module.entry_points.iter().enumerate();
+        let entries = entries.map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+        for (function, types) in functions.chain(entries) {
+            for (_, variable) in function.local_variables.iter() {
+                assert!(!holds_array(&module, variable.ty), "{name}: {:?} is an array", variable.name);
+            }
+            for (_, expression) in function.expressions.iter() {
+                let naga::Expression::Access { base, .. } = expression else { continue };
+                let indexed = types[*base].ty.inner_with(&module.types);
+                assert!(
+                    !matches!(indexed, TypeInner::Array { .. }),
+                    "{name}: an array that is a value is indexed"
+                );
+            }
+        }
+    }
+}
+
+fn holds_array(module: &Module, ty: naga::Handle<naga::Type>) -> bool {
+    match &module.types[ty].inner {
+        TypeInner::Array { .. } => true,
+        TypeInner::Struct { members, .. } => members.iter().any(|member| holds_array(module, member.ty)),
+        _ => false,
     }
 }

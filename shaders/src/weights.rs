@@ -37,6 +37,7 @@ pub(crate) struct Piece {
     /// Where the planes begin, in vec4s.
     pub(crate) planes: [u32; 4],
     pub(crate) layout: &'static Layout,
+    pub(crate) format: Format,
 }
 
 /// Told of every upload: bytes of the file done and in all.
@@ -175,7 +176,7 @@ impl<'a> Weights<'a> {
             at += n;
             self.done += (n * row_bytes) as u64;
             if let Some(progress) = &self.progress {
-                progress(self.done, self.plan.weight_bytes());
+                progress(self.done.min(self.plan.weight_bytes()), self.plan.weight_bytes());
             }
             if self.in_flight >= IN_FLIGHT_BYTES {
                 self.flush()?;
@@ -188,7 +189,17 @@ impl<'a> Weights<'a> {
             runs,
             planes: offsets.map(|bytes| (bytes / 16) as u32),
             layout,
+            format,
         })
+    }
+
+    /// Sends what the driver holds, and tells that all is done.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.flush()?;
+        if let Some(progress) = &self.progress {
+            progress(self.plan.weight_bytes(), self.plan.weight_bytes());
+        }
+        Ok(())
     }
 
     /// Sends what the driver holds.

@@ -3,8 +3,8 @@
     python tests/quantize/make.py LIBGGML_BASE LLAMA_QUANTIZE      # from the root of the repository; needs numpy, gguf==0.19.0
 
 "errors": per format the root mean square error of ggml's `ggml_quantize_chunk` on the matrices of stories260K, taken as one
-list of rows of 256 values: without an importance matrix, and with one, weighted by it. Importance of column j:
-((j * 37 % 101 + 1) / 50)^2.
+list of rows of 256 values: "plain" without an importance matrix, "weighted" with one and weighted by it, "weighted_plain"
+with one and not weighted. Importance of column j: ((j * 37 % 101 + 1) / 50)^2.
 
 "types": per mix the types `llama-quantize --dry-run` gives the tensors of synthetic.gguf, which tests/quantize writes and
 whose path it prints when the environment variable CCHAHA_KEEP names where to put it.
@@ -54,6 +54,7 @@ def errors(library):
             error = (x.astype(np.float64) - gguf.quants.dequantize(out, kind).reshape(x.shape)) ** 2
             scale = np.ones(COLS) if weights is None else w.astype(np.float64)
             rows[key] = float(np.sqrt((error * scale).sum() / (scale.sum() * len(x))))
+        rows["weighted_plain"] = float(np.sqrt(error.mean()))
         result[name] = rows
     return result
 

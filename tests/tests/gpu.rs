@@ -8,23 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cchaha::{KvTable, Model, blocks};
+use cchaha::sample::SampleParams;
+use cchaha::{Device, GenerateRequest, KvTable, Model, Session, SessionOptions, blocks, generate};
 use cchaha_kernels::{Cpu, CpuOptions};
 use cchaha_plan::{
-    Backend, Batch, ErrorKind, Footprint, Format, Limits, Op, PAGE_CELLS, Plan, Result, Runner,
+    Backend, Batch, BufferId, BufferSpec, Bytes, ErrorKind, Footprint, Format, Limits, Op, PAGE_CELLS, Plan,
+    Result, Rows, Runner, Shape, Step, Weight, WeightId,
 };
-use cchaha_shaders::{Gpu, GpuOptions};
+use cchaha_shaders::{Counts, Gpu, GpuOptions, Tune, kept_choices};
 
 fn options() -> GpuOptions<'static> {
-    GpuOptions {
-        decode: blocks,
-        exact: false,
-        adapter: None,
-        kernel: None,
-        checked: false,
-        progress: None,
-        reference: None,
-    }
+    GpuOptions::new(blocks)
 }
 
 fn gpu(options: &GpuOptions<'_>) -> Option<Gpu> {
@@ -69,6 +63,27 @@ impl Line {
 
     /// Evaluates tokens; logits after the last.
     fn feed(&mut self, tokens: &[u32]) -> &[f32] {
+        self.with_batch(tokens, |runner, batch| runner.run(batch).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Begins the greedy step of a token, or of the one the device chose.
+    fn begin(&mut self, token: Option<u32>) {
+        self.with_batch(&[token.unwrap_or(0)], |runner, batch| {
+            let greedy = runner.greedy().expect("the GPU chooses tokens");
+            greedy.begin(batch, token.is_none()).unwrap_or_else(|error| panic!("{error}"));
+        });
+    }
+
+    fn finish(&mut self) -> u32 {
+        let greedy = self.runner.greedy().expect("the GPU chooses tokens");
+        greedy.finish().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn with_batch<'a, T>(
+        &'a mut self,
+        tokens: &[u32],
+        run: impl FnOnce(&'a mut dyn Runner, &Batch<'_>) -> T,
+    ) -> T {
         let (n, first) = (tokens.len(), self.kv.len(self.sequence));
         self.kv.append(self.sequence, n).unwrap();
         let pages = self.kv.pages(self.sequence);
@@ -82,7 +97,7 @@ impl Line {
             sequences: &[pages],
             cells: self.kv.cells(),
         };
-        self.runner.run(&batch).unwrap_or_else(|error| panic!("{error}"))
+        run(&mut *self.runner, &batch)
     }
 }
 
@@ -177,27 +192,302 @@ fn a_decode_step_is_one_submit_one_pass_and_few_dispatches() {
         let limits = Limits { cells: 160, batch: 8, logits: 1 };
         let mut line = Line::new(&gpu, model.plan(), limits);
         line.feed(&[1, 2, 3]);
-        for step in 0..140u32 {
+        for step in 0..70u32 {
             let before = gpu.counts();
             line.feed(&[step % 7]);
-            let after = gpu.counts();
-            assert_eq!(after.submits - before.submits, 1);
-            assert_eq!(after.passes - before.passes, 1);
-            assert_eq!(after.bind_groups, before.bind_groups);
-            let written = after.written_bytes - before.written_bytes;
-            assert!(written <= 64, "{name}: {written} bytes written for one token");
-            // Embed, TakeRows twice, the last norm and the logits stand outside the layers.
-            let layers = model.plan().kv.len() as u64;
-            let outside = model
-                .plan()
-                .steps
-                .iter()
-                .filter(|s| s.layer.is_none() || matches!(s.op, Op::TakeRows { .. }))
-                .count();
-            let dispatches = after.dispatches - before.dispatches - outside as u64;
-            assert!(dispatches <= 9 * layers, "{name}: {dispatches} dispatches for {layers} layers");
+            costs_of_a_step(name, model.plan(), before, gpu.counts(), 0);
         }
+        // Two dispatches more choose the token, and the step after it does not cost more for not knowing it.
+        line.begin(Some(1));
+        for _ in 0..70 {
+            let before = gpu.counts();
+            line.begin(None);
+            costs_of_a_step(name, model.plan(), before, gpu.counts(), 2);
+            let between = gpu.counts();
+            line.finish();
+            assert_eq!(gpu.counts(), between, "to hear of a token costs nothing");
+        }
+        assert_eq!(gpu.counts().faults, 0);
     }
+}
+
+fn costs_of_a_step(name: &str, plan: &Plan, before: Counts, after: Counts, choosing: u64) {
+    assert_eq!(after.submits - before.submits, 1);
+    assert_eq!(after.passes - before.passes, 1);
+    assert_eq!(after.bind_groups, before.bind_groups);
+    let written = after.written_bytes - before.written_bytes;
+    assert!(written <= 64, "{name}: {written} bytes written for one token");
+    // Embed, TakeRows twice, the last norm and the logits stand outside the layers.
+    let layers = plan.kv.len() as u64;
+    let outside = plan.steps.iter().filter(|s| s.layer.is_none() || matches!(s.op, Op::TakeRows { .. }));
+    let dispatches = after.dispatches - before.dispatches - outside.count() as u64 - choosing;
+    assert!(dispatches <= 9 * layers, "{name}: {dispatches} dispatches for {layers} layers");
+}
+
+#[test]
+fn greedy_steps_feed_each_other() {
+    let Some(gpu) = gpu(&options()) else { return };
+    let model = stories();
+    let limits = Limits { cells: 256, batch: 8, logits: 1 };
+    let mut waiting = Line::new(&gpu, model.plan(), limits);
+    let mut ahead = Line::new(&gpu, model.plan(), limits);
+    let mut token = best(waiting.feed(&[1, 403, 407]));
+    ahead.feed(&[1, 403, 407]);
+    ahead.begin(Some(token));
+    for step in 0..100 {
+        token = best(waiting.feed(&[token]));
+        ahead.begin(None);
+        assert_eq!(ahead.finish(), token, "step {step}");
+    }
+    // A batch that is run gives up the step under way.
+    let refused = ahead.with_batch(&[0, 0], |runner, batch| runner.greedy().unwrap().begin(batch, true));
+    assert_eq!(refused.unwrap_err().kind, ErrorKind::Usage);
+    let greedy = ahead.runner.greedy().unwrap();
+    greedy.finish().unwrap();
+    assert_eq!(greedy.finish().unwrap_err().kind, ErrorKind::Usage, "nothing is under way");
+}
+
+/// Logits of many workgroups, with the greatest value in several places: the first of them counts.
+#[test]
+fn the_device_chooses_the_lowest_of_equal_tokens() {
+    let Some(gpu) = gpu(&options()) else { return };
+    for vocab in [3usize, 1025, 70_001] {
+        let width = 32;
+        let f32s = |values: Vec<f32>| {
+            Bytes::from(values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
+        };
+        let weight = |name: &str, values: Vec<f32>| Weight {
+            name: name.into(),
+            format: Format::F32,
+            shape: Shape::matrix(vocab, width),
+            bytes: f32s(values),
+        };
+        // The first column of a row's weights says how good it is; every token is greatest at `vocab / 3 * 2` and after it.
+        let good =
+            |row: usize| if row >= vocab / 3 * 2 && row.is_multiple_of(2) { 5.0 } else { (row % 5) as f32 };
+        let table = (0..vocab * width).map(|i| if i % width == 0 { 1.0 } else { 0.0 }).collect();
+        let weights =
+            (0..vocab * width).map(|i| if i % width == 0 { good(i / width) } else { 0.5 }).collect();
+        let buffer = |width, rows| BufferSpec { name: "b", width, rows };
+        let [x, taken, out] = [0, 1, 2].map(BufferId);
+        let steps = [
+            Op::Embed { table: WeightId(0), scale: 1.0, out: x },
+            Op::TakeRows { x, out: taken },
+            Op::MatMul { weight: WeightId(1), bias: None, residual: None, x: taken, out },
+        ];
+        let plan = Arc::new(Plan {
+            architecture: "choice".into(),
+            steps: steps.into_iter().map(|op| Step { op, layer: None }).collect(),
+            buffers: vec![
+                buffer(width, Rows::Tokens),
+                buffer(width, Rows::Logits),
+                buffer(vocab, Rows::Logits),
+            ],
+            weights: vec![weight("table", table), weight("weights", weights)],
+            kv: Vec::new(),
+            ropes: Vec::new(),
+            masks: Vec::new(),
+            selections: 0,
+            axes: 1,
+            logits: out,
+            vocab,
+            context: 32,
+        });
+        let mut line = Line::new(&gpu, &plan, Limits { cells: 32, batch: 4, logits: 1 });
+        line.begin(Some(0));
+        line.begin(None);
+        let first = (0..vocab).max_by(|&a, &b| good(a).total_cmp(&good(b)).then(b.cmp(&a))).unwrap() as u32;
+        assert_eq!([line.finish(), line.finish()], [first; 2], "{vocab} tokens");
+    }
+}
+
+fn session(model: &Arc<Model>, options: SessionOptions) -> Session {
+    let options = SessionOptions { threads: Some(1), exact: true, ctx: Some(128), ..options };
+    Session::new(model, &options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The text after a prompt, and what `each` did at every token.
+fn written(session: &mut Session, mut each: impl FnMut(usize)) -> String {
+    let model = session.model().clone();
+    let prompt = model.tokenizer().encode_prompt("Once upon a time", cchaha::text::Special::Plain);
+    session.set_prompt(&prompt, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    let request =
+        GenerateRequest { max_tokens: 40, sample: SampleParams::greedy(), ..GenerateRequest::default() };
+    let (mut text, mut n) = (String::new(), 0);
+    generate(session, &request, &mut |piece| {
+        text.push_str(piece.text);
+        each(n);
+        n += 1;
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    text
+}
+
+#[test]
+fn sessions_write_the_same_on_the_gpu_on_parts_of_it_and_where_it_fails() {
+    let Some(_) = gpu(&options()) else { return };
+    let model = Arc::new(stories());
+    let on = |device, gpu_layers| SessionOptions { device, gpu_layers, ..SessionOptions::default() };
+    let want = written(&mut session(&model, on(Device::Cpu, None)), |_| {});
+    assert!(want.len() > 60, "{want:?}");
+    for layers in [None, Some(0), Some(1), Some(99)] {
+        let mut session = session(&model, on(Device::Gpu, layers));
+        let gpu = session.gpu().unwrap().clone();
+        assert_eq!(written(&mut session, |_| {}), want, "{layers:?} layers");
+        assert_eq!(gpu.counts().faults, 0, "{layers:?} layers");
+        assert_eq!(gpu.counts().steps > 0, layers != Some(0), "{layers:?} layers");
+        // The conversation goes on where it is, whatever was begun ahead.
+        let again = written(&mut session, |_| {});
+        assert_eq!(again, want, "{layers:?} layers, once more");
+    }
+    for at in [0, 1, 20] {
+        let mut session = session(&model, on(Device::Gpu, None));
+        let gpu = session.gpu().unwrap().clone();
+        let destroy = |n| {
+            if n == at {
+                gpu.destroy();
+            }
+        };
+        assert_eq!(written(&mut session, destroy), want, "destroyed at token {at}");
+    }
+}
+
+#[test]
+fn every_dispatch_is_timed_and_weights_are_counted_once_a_token() {
+    let Some(gpu) = gpu(&options()) else { return };
+    if let Err(error) = gpu.set_profile(true) {
+        eprintln!("not tested: {error}");
+        return;
+    }
+    let model = stories();
+    let mut line = Line::new(&gpu, model.plan(), Limits { cells: 64, batch: 8, logits: 1 });
+    let before = gpu.counts();
+    for token in 1..4 {
+        line.feed(&[token]);
+    }
+    let times = gpu.take_times();
+    let dispatches: u64 = times.iter().map(|time| time.dispatches).sum();
+    assert_eq!(dispatches, gpu.counts().dispatches - before.dispatches);
+    assert!(times.iter().all(|time| time.seconds >= 0.0) && times.iter().any(|time| time.seconds > 0.0));
+    let read: u64 = times.iter().map(|time| time.bytes).sum();
+    let multiplied = model.plan().steps.iter().flat_map(|step| match step.op {
+        Op::MatMul { weight, .. } => vec![weight],
+        Op::GatedMatMul { gate, up, .. } => vec![gate, up],
+        _ => vec![],
+    });
+    let all: u64 = multiplied.map(|id| model.plan().weight(id).bytes.len() as u64).sum();
+    // Rows are filled up to whole runs, which makes 172 columns 192.
+    assert!((3 * all..=3 * all * 6 / 5).contains(&read), "{read} bytes read, {all} a token");
+    assert_eq!(gpu.take_times(), [], "they are given out once");
+    gpu.set_profile(false).unwrap();
+    line.feed(&[1]);
+    assert_eq!(gpu.take_times(), []);
+}
+
+#[test]
+fn compiled_kernels_are_kept_and_a_damaged_file_is_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeping = GpuOptions { cache: Some(folder.path().join("cchaha")), ..options() };
+    let Some(gpu) = gpu(&keeping) else { return };
+    if !gpu.adapter().features.contains(&"pipeline cache") {
+        eprintln!("not tested: {} keeps no compiled kernels", gpu.adapter().name);
+        return;
+    }
+    let (model, limits) = (stories(), Limits { cells: 64, batch: 8, logits: 1 });
+    let logits = |gpu: &Gpu| Line::new(gpu, model.plan(), limits).feed(&[1, 2, 3]).to_vec();
+    let want = logits(&gpu);
+    let files = || std::fs::read_dir(folder.path().join("cchaha")).unwrap().map(|file| file.unwrap().path());
+    let file = files().next().expect("a file was written");
+    assert_eq!(files().count(), 1);
+    let kept = std::fs::read(&file).unwrap();
+    assert!(kept.len() > 8, "{} bytes", kept.len());
+    assert_eq!(logits(&Gpu::new(&keeping).unwrap()), want);
+    let changed = kept.iter().enumerate().map(|(i, byte)| byte ^ u8::from(i == kept.len() / 2)).collect();
+    for damaged in [vec![], kept[..kept.len() / 2].to_vec(), changed] {
+        std::fs::write(&file, damaged).unwrap();
+        let gpu = Gpu::new(&keeping).unwrap();
+        assert_eq!(logits(&gpu), want);
+        assert_eq!(gpu.counts().faults, 0);
+        assert_eq!(std::fs::read(&file).unwrap().len(), kept.len(), "it is written anew");
+    }
+}
+
+#[test]
+fn rows_are_chosen_by_time_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let tuning = GpuOptions { cache: Some(folder.path().into()), tune: Tune::Always, ..options() };
+    let Some(device) = gpu(&tuning) else { return };
+    if !device.adapter().features.contains(&"timestamps") {
+        eprintln!("not tested: {} has no timestamps", device.adapter().name);
+        return;
+    }
+    // A model of integers, for which rows that round activations compete too, and of some floats.
+    let plan = as_q8_0(stories().plan());
+    let limits = Limits { cells: 64, batch: 16, logits: 1 };
+    let mut want = Line::new(&cpu(true), &plan, limits);
+    let mut got = Line::new(&device, &plan, limits);
+    follow("tuned", &mut want, &mut got, &prompt(13, plan.vocab), 8, 5e-3);
+    let chosen = device.tuned();
+    assert!(chosen.iter().all(|c| c.bytes_per_s > 0.0), "{chosen:?}");
+    let choices = chosen.iter().map(|c| (c.op, c.format, c.most_rows)).collect::<Vec<_>>();
+    let of = |op, format| [(op, format, 1), (op, format, 8)];
+    let (q8, f32s) = (of("MatMul", Format::Q8_0), of("MatMul", Format::F32));
+    assert_eq!(choices, [f32s, q8, of("GatedMatMul", Format::Q8_0)].concat());
+    for c in &chosen {
+        let rows = c.most_rows.min(8);
+        assert_eq!(device.kernel(c.op, Some(c.format), rows).map(|row| row.name), Some(c.kernel.name));
+    }
+    assert_eq!(kept_choices(folder.path()).iter().map(|(_, kept)| kept.len()).sum::<usize>(), chosen.len());
+    // The next one reads what was kept, and times nothing.
+    let again = gpu(&GpuOptions { tune: Tune::Never, ..tuning.clone() }).unwrap();
+    let name = |c: &cchaha_shaders::Chosen| (c.op, c.format, c.most_rows, c.kernel.name);
+    assert_eq!(
+        again.tuned().iter().map(name).collect::<Vec<_>>(),
+        chosen.iter().map(name).collect::<Vec<_>>()
+    );
+}
+
+/// Products of integers on a whole model: the greedy tokens stay those of the CPU.
+#[test]
+fn rounded_activations_give_the_cpus_tokens() {
+    let Some(gpu) = gpu(&options()) else { return };
+    let plan = as_q8_0(stories().plan());
+    let limits = Limits { cells: 64, batch: 16, logits: 1 };
+    let mut want = Line::new(&cpu(true), &plan, limits);
+    let device = gpu.with("wgsl-dot-gemv1", false).unwrap();
+    assert!(device.kernel("MatMul", Some(Format::Q8_0), 1).is_some_and(|row| row.rounds()));
+    let mut got = Line::new(&device, &plan, limits);
+    follow("stories260K in Q8_0", &mut want, &mut got, &prompt(13, plan.vocab), 12, 5e-3);
+}
+
+/// The plan with every matrix of whole blocks in Q8_0: `d = max |w| / 127`, as f16, and `q = round(w / d)`.
+fn as_q8_0(plan: &Plan) -> Arc<Plan> {
+    let mut plan = plan.clone();
+    for weight in &mut plan.weights {
+        if weight.shape.rows == 1 || !weight.shape.cols.is_multiple_of(32) {
+            continue;
+        }
+        let values: Vec<f32> = weight
+            .bytes
+            .as_slice()
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|&bytes| f32::from_le_bytes(bytes))
+            .collect();
+        let mut bytes = Vec::new();
+        for block in values.as_chunks::<32>().0 {
+            let largest = block.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            // A power of two at or above, which an f16 holds.
+            let d = (largest / 127.0).max(1e-4).log2().ceil().exp2();
+            let exponent = (d.to_bits() >> 23) as u16 - 112;
+            bytes.extend((exponent << 10).to_le_bytes());
+            bytes.extend(block.map(|value| (value / d).round() as i8 as u8));
+        }
+        (weight.format, weight.bytes) = (Format::Q8_0, Bytes::from(bytes));
+    }
+    Arc::new(plan)
 }
 
 #[test]

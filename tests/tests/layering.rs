@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Every crate of the workspace: its folder, its package, and the packages of the workspace it may use.
-const CRATES: [(&str, &str, &[&str]); 11] = [
+const CRATES: [(&str, &str, &[&str]); 12] = [
     ("engine/plan", "cchaha-plan", &[]),
     ("engine/gguf", "cchaha-gguf", &["cchaha-plan"]),
     ("kernels", "cchaha-kernels", &["cchaha-plan"]),
@@ -16,6 +16,7 @@ const CRATES: [(&str, &str, &[&str]); 11] = [
     ("tools/eval", "cchaha-eval", &["cchaha", "cchaha-cli"]),
     ("tools/quantize", "cchaha-quantize", &["cchaha", "cchaha-cli"]),
     ("tools/run", "cchaha-run", &["cchaha", "cchaha-cli"]),
+    ("tools/train", "cchaha-train", &["cchaha", "cchaha-cli"]),
     (
         "benches",
         "cchaha-benches",

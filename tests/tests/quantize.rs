@@ -7,6 +7,8 @@ mod encoders;
 #[cfg(target_os = "linux")]
 #[path = "quantize/faults.rs"]
 mod faults;
+#[path = "quantize/limits.rs"]
+mod limits;
 #[path = "quantize/mixes.rs"]
 mod mixes;
 

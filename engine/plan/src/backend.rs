@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Batch, Error, Plan, Result, WeightId};
+use crate::{Batch, BufferId, Error, Plan, Result, WeightId};
 
 /// How much a runner must be able to hold; everything is allocated for it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +48,24 @@ pub trait Backend: Send + Sync {
 
 /// A prepared plan with its KV cache.
 pub trait Runner: Send {
-    /// Runs one batch and returns its logits, `[batch.logits.len(), vocab]`. Allocates nothing.
+    /// Runs one batch and returns its logits, `[batch.logits.len(), plan.outputs()]`. Allocates nothing.
     ///
     /// # Errors
     /// Where the batch breaks the limits or the device fails.
     fn run(&mut self, batch: &Batch<'_>) -> Result<&[f32]>;
+
+    /// Sets the first rows of a buffer for the next batch: for the second part of a [`crate::Split`].
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] where this back end cannot be handed anything.
+    fn fill(&mut self, _buffer: BufferId, _rows: &[f32]) -> Result<()> {
+        Err(Error::unsupported("this device cannot go on from what another one computed; use the cpu"))
+    }
+
+    /// Steps that do not wait for each other, where this back end has them.
+    fn greedy(&mut self) -> Option<&mut dyn Greedy> {
+        None
+    }
 
     /// From now on shows `observer` what weights are multiplied with.
     ///
@@ -61,6 +74,22 @@ pub trait Runner: Send {
     fn observe(&mut self, _observer: Box<dyn Observer>) -> Result<()> {
         Err(Error::unsupported("this device does not show what weights are multiplied with; use the cpu"))
     }
+}
+
+/// Choosing the likeliest token on the device, so that the next step can begin before the host knows the token.
+pub trait Greedy {
+    /// Begins a batch of one token whose logits are wanted. Where `fed`, its token is the likeliest one after the batch begun
+    /// before it, whatever `batch.tokens` says. At most two batches may be under way.
+    ///
+    /// # Errors
+    /// Where the batch breaks the limits or the device fails.
+    fn begin(&mut self, batch: &Batch<'_>, fed: bool) -> Result<()>;
+
+    /// Waits for the oldest batch begun and returns the likeliest token after it; the lowest of equals.
+    ///
+    /// # Errors
+    /// Where no batch is under way or the device fails.
+    fn finish(&mut self) -> Result<u32>;
 }
 
 /// Sees the inputs of matrix products.

@@ -14,9 +14,10 @@ mod mask;
 mod op;
 mod plan;
 mod rope;
+mod split;
 mod weights;
 
-pub use backend::{Backend, Footprint, Limits, Observer, Runner};
+pub use backend::{Backend, Footprint, Greedy, Limits, Observer, Runner};
 pub use batch::{Batch, Cells, EMPTY};
 pub use cost::Cost;
 pub use error::{Error, ErrorKind, Result};
@@ -28,4 +29,5 @@ pub use plan::{
     WeightId,
 };
 pub use rope::{RopeLayout, RopePair, RopeTable};
+pub use split::Split;
 pub use weights::Bytes;

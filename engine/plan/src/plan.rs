@@ -137,7 +137,7 @@ pub struct Plan {
     pub selections: usize,
     /// Positions per token; axis 0 is the place in the sequence, the one masks look at.
     pub axes: usize,
-    /// Where the logits end up, `[logits rows, vocab]`.
+    /// Where the logits end up, `[logits rows, vocab]`; of the first part of a cut plan, what it hands on.
     pub logits: BufferId,
     /// Tokens the model knows.
     pub vocab: usize,
@@ -154,6 +154,11 @@ impl Plan {
     /// The weight.
     pub fn weight(&self, id: WeightId) -> &Weight {
         &self.weights[id.index()]
+    }
+
+    /// Values in a row of what a batch gives back: of a whole model its vocabulary.
+    pub fn outputs(&self) -> usize {
+        self.buffer(self.logits).width
     }
 
     /// Bytes of all weights as stored.
@@ -202,11 +207,8 @@ impl Plan {
             })?;
         }
         let logits = self.buffers.get(self.logits.index());
-        if logits.is_none_or(|buffer| buffer.width != self.vocab || buffer.rows != Rows::Logits) {
-            return Err(Error::model(format!(
-                "the logits buffer must hold {} values per logits row",
-                self.vocab
-            )));
+        if logits.is_none_or(|buffer| buffer.width == 0 || buffer.rows != Rows::Logits) {
+            return Err(Error::model("the logits buffer must hold logits rows"));
         }
         Ok(())
     }

@@ -230,6 +230,11 @@ impl Sampler {
         active(&self.params).map(|rule| rule.name)
     }
 
+    /// Whether every draw is the largest logit as it comes, the lower token of equals: then anyone who sees them can draw.
+    pub fn takes_the_likeliest(&self) -> bool {
+        self.params.is_greedy() && active(&self.params).next().is_none()
+    }
+
     /// Tells the penalties that `token` is part of the text: once for every token of the prompt, and once for
     /// every drawn one that is kept.
     pub fn accept(&mut self, token: u32) {

@@ -38,7 +38,7 @@ impl Bpe {
             }
             // Places in a word are u32; a longer one is cut, and no token is that long.
             for word in word.chunks(1 << 30) {
-                scratch.through_cache(word, out, |merger, out| {
+                scratch.through_cache(0, word, out, |merger, out| {
                     if let Some(id) = self.words.as_ref().and_then(|words| words.get(&vocab.bytes, word)) {
                         return out.push(id);
                     }
@@ -61,7 +61,7 @@ impl Bpe {
 }
 
 /// What pairs of tokens become, by their ids.
-struct Merges {
+pub(super) struct Merges {
     /// At the pair's hash's place or after it; a power of two long, at most three quarters full.
     slots: Vec<Slot>,
     seed: u64,
@@ -79,10 +79,7 @@ const EMPTY: Slot = Slot { pair: u64::MAX, merge: Merge::NEVER };
 
 impl Merges {
     fn new(vocab: &Vocab, list: &Pieces) -> Result<Merges, TokenizerError> {
-        let len = (list.len() / 3 * 4 + 4).next_power_of_two();
-        // A seed of its own per table, so that no file can be made to collide.
-        let seed = std::hash::RandomState::new().hash_one(0);
-        let mut merges = Merges { slots: vec![EMPTY; len], seed };
+        let mut merges = Merges::with_capacity(list.len());
         let mut joined = Vec::new();
         for (rank, text) in (0..).zip(list.iter()) {
             let invalid = |problem| TokenizerError::Merge {
@@ -103,18 +100,30 @@ impl Merges {
             let right = id(right, "ends with what is no token")?;
             let id = id(&joined, "makes what is no token")?;
 
-            let pair = u64::from(left) << 32 | u64::from(right);
-            let slot = merges.slot(pair);
-            // Of equal pairs, the first has the lowest rank.
-            if merges.slots[slot].pair == EMPTY.pair {
-                merges.slots[slot] = Slot { pair, merge: Merge { rank, id } };
-            }
+            merges.insert(left, right, Merge { rank, id });
         }
         Ok(merges)
     }
 
+    /// An empty table with room for `n` pairs.
+    pub(super) fn with_capacity(n: usize) -> Merges {
+        let len = (n / 3 * 4 + 4).next_power_of_two();
+        // A seed of its own per table, so that no file can be made to collide.
+        let seed = std::hash::RandomState::new().hash_one(0);
+        Merges { slots: vec![EMPTY; len], seed }
+    }
+
+    /// Of equal pairs, the first stays: it has the lowest rank.
+    pub(super) fn insert(&mut self, left: u32, right: u32, merge: Merge) {
+        let pair = u64::from(left) << 32 | u64::from(right);
+        let slot = self.slot(pair);
+        if self.slots[slot].pair == EMPTY.pair {
+            self.slots[slot] = Slot { pair, merge };
+        }
+    }
+
     #[inline]
-    fn get(&self, left: u32, right: u32) -> Merge {
+    pub(super) fn get(&self, left: u32, right: u32) -> Merge {
         self.slots[self.slot(u64::from(left) << 32 | u64::from(right))].merge
     }
 

@@ -4,7 +4,7 @@ use cchaha_gguf::Metadata;
 
 use super::pre::Rule;
 use super::vocab::{FimTokens, Pieces};
-use super::{Tokenizer, TokenizerError, VocabModel, VocabSpec};
+use super::{HybridSpec, Tokenizer, TokenizerError, VocabModel, VocabSpec};
 
 impl Tokenizer {
     /// Reads `tokenizer.ggml.*`. What is absent has the defaults of the format's reference: for SentencePiece,
@@ -20,6 +20,7 @@ impl VocabSpec {
         let model = match meta.require_str("tokenizer.ggml.model")? {
             "gpt2" => VocabModel::Bpe,
             "llama" => VocabModel::Spm,
+            "cchaha" => VocabModel::Hybrid,
             other => return Err(TokenizerError::UnknownModel { name: other.to_owned() }),
         };
         let tokens: Pieces = meta.require_strings("tokenizer.ggml.tokens")?.iter().collect();
@@ -51,6 +52,10 @@ impl VocabSpec {
                 let default = |id: u32| Some(id).filter(|&id| (id as usize) < n_tokens);
                 (spec.bos, spec.eos, spec.unk) = (default(1), default(2), default(0));
                 true
+            }
+            VocabModel::Hybrid => {
+                spec.hybrid = HybridSpec::from_gguf(meta)?;
+                false
             }
         };
         spec.add_bos = flag("tokenizer.ggml.add_bos_token", add_bos)?;

@@ -15,6 +15,7 @@
 mod bpe;
 mod cache;
 mod from_gguf;
+mod hybrid;
 mod merge;
 mod pre;
 mod roles;
@@ -32,13 +33,25 @@ use std::sync::{Mutex, PoisonError};
 
 use bpe::Bpe;
 use cache::WordCache;
+use hybrid::{Hybrid, Lexer, Place};
 use merge::Merger;
 use special::Trie;
 use spm::Spm;
 use vocab::Vocab;
 
-pub use stream::Stream;
-pub use vocab::{FimTokens, Pieces, TokenKind, VocabModel, VocabSpec};
+pub use hybrid::{HybridSpec, Initial, Join, Splitter, TokenClass, part_ranges};
+pub use stream::{Decoder, Stream};
+pub use vocab::{FimTokens, Pieces, TokenKind, VocabModel, VocabSpec, to_printable};
+
+/// Calls `emit` for every word that the pre-tokenizer `rule` (a name of `tokenizer.ggml.pre`) cuts `text` into; `false`
+/// where there is no such rule. No merge crosses a word's edge.
+pub fn split_words(rule: &str, text: &[u8], emit: &mut dyn FnMut(&[u8])) -> bool {
+    let rule = pre::Rule::find(rule);
+    if let Some(rule) = rule {
+        rule.split(text, emit);
+    }
+    rule.is_some()
+}
 
 /// Whether text may name control tokens such as `<|im_end|>`.
 ///
@@ -60,8 +73,8 @@ pub enum TokenizerError {
     #[error(transparent)]
     Gguf(#[from] cchaha_gguf::Error),
 
-    /// `tokenizer.ggml.model` is neither byte-level BPE nor SentencePiece.
-    #[error("tokenizer.ggml.model is \"{name}\", supported are gpt2 and llama; use another model")]
+    /// `tokenizer.ggml.model` is neither byte-level BPE nor SentencePiece nor ours.
+    #[error("tokenizer.ggml.model is \"{name}\", supported are gpt2, llama and cchaha; use another model")]
     UnknownModel { name: String },
 
     /// `tokenizer.ggml.pre` names no known rule.
@@ -93,6 +106,10 @@ pub enum TokenizerError {
     /// A merge that cannot be.
     #[error("tokenizer.ggml.merges: entry {rank}, \"{text}\", {problem}; convert the model again")]
     Merge { rank: u32, text: String, problem: &'static str },
+
+    /// A hybrid vocabulary that cannot be.
+    #[error("cchaha.tokenizer {problem}; get the model again")]
+    Hybrid { problem: String },
 
     /// SentencePiece could not encode some text.
     #[error(
@@ -130,6 +147,7 @@ pub struct Tokenizer {
 enum Model {
     Bpe(Box<Bpe>),
     Spm(Box<Spm>),
+    Hybrid(Box<Hybrid>),
 }
 
 impl Tokenizer {
@@ -147,6 +165,12 @@ impl Tokenizer {
                 Model::Bpe(Box::new(Bpe::new(&vocab, rule, &spec.merges)?))
             }
             VocabModel::Spm => Model::Spm(Box::new(Spm::new(&vocab, &spec)?)),
+            VocabModel::Hybrid => {
+                let hybrid = Hybrid::new(&spec.hybrid)?;
+                hybrid.check(&vocab.text)?;
+                vocab.reads_as(spec.hybrid.n_control, |id| hybrid.plain(id));
+                Model::Hybrid(Box::new(hybrid))
+            }
         };
         let trie = |kinds: &[TokenKind]| {
             let tokens = vocab.text.iter().zip(0..).filter(|&(_, id)| kinds.contains(&vocab.kind(id)));
@@ -173,7 +197,22 @@ impl Tokenizer {
 
     /// The tokens of `text`, without BOS or EOS.
     pub fn encode(&self, text: impl AsRef<[u8]>, special: Special) -> Vec<u32> {
+        self.encode_after([], text, special)
+    }
+
+    /// The tokens of `text` where it goes on after `before`, as a middle does after its prefix. Only a hybrid vocabulary
+    /// makes a difference: there, line breaks are relative to the indentation so far, and words to what they stand in.
+    pub fn encode_after(
+        &self,
+        before: impl AsRef<[u8]>,
+        text: impl AsRef<[u8]>,
+        special: Special,
+    ) -> Vec<u32> {
         let text = text.as_ref();
+        let mut place = Place::default();
+        if let Model::Hybrid(hybrid) = &self.model {
+            hybrid.skip(&mut place.now, before.as_ref());
+        }
         let mut scratch = self.lock_scratch().pop().unwrap_or_default();
         let mut out = Vec::with_capacity(text.len() / 3);
         let trie = match special {
@@ -183,14 +222,15 @@ impl Tokenizer {
         let (mut at, mut prefix) = (0, self.add_space_prefix);
         while let Some((start, end, id)) = trie.find(text, at) {
             if at < start {
-                self.encode_words(&text[at..start], prefix, &mut scratch, &mut out);
+                self.encode_words(&text[at..start], prefix, &mut place.now, &mut scratch, &mut out);
             }
             out.push(id);
+            place.control(id, &self.fim);
             at = end;
             prefix = self.add_space_prefix && self.is_control(id);
         }
         if at < text.len() {
-            self.encode_words(&text[at..], prefix, &mut scratch, &mut out);
+            self.encode_words(&text[at..], prefix, &mut place.now, &mut scratch, &mut out);
         }
         scratch.merger.shrink();
         scratch.escaped.shrink_to(1 << 16);
@@ -206,10 +246,43 @@ impl Tokenizer {
         ids
     }
 
-    fn encode_words(&self, text: &[u8], prefix: bool, scratch: &mut Scratch, out: &mut Vec<u32>) {
+    /// The tokens of a whole text without specials, encoded piece by piece between these places (ascending, in bytes), as
+    /// if somebody had stopped there and gone on. Prompts end anywhere; a model that has seen such cuts goes on from any.
+    pub fn encode_cut(&self, text: impl AsRef<[u8]>, cuts: &[usize]) -> Vec<u32> {
+        let text = text.as_ref();
+        let mut lexer = Lexer::default();
+        let mut scratch = self.lock_scratch().pop().unwrap_or_default();
+        let mut out = Vec::with_capacity(text.len() / 3);
+        let mut start = 0;
+        for end in cuts.iter().copied().chain([text.len()]) {
+            let piece = text.get(start..end).unwrap_or_default();
+            if !piece.is_empty() {
+                self.encode_words(
+                    piece,
+                    self.add_space_prefix && start == 0,
+                    &mut lexer,
+                    &mut scratch,
+                    &mut out,
+                );
+                start = end;
+            }
+        }
+        self.lock_scratch().push(scratch);
+        out
+    }
+
+    fn encode_words(
+        &self,
+        text: &[u8],
+        prefix: bool,
+        lexer: &mut Lexer,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) {
         match &self.model {
             Model::Bpe(bpe) => bpe.encode(&self.vocab, text, scratch, out),
             Model::Spm(spm) => spm.encode(&self.vocab, text, prefix, scratch, out),
+            Model::Hybrid(hybrid) => hybrid.encode(lexer, text, scratch, out),
         }
     }
 
@@ -222,7 +295,9 @@ impl Tokenizer {
     /// [`Tokenizer::encode`] of a whole text: a space that it put at the start is taken away.
     pub fn decode(&self, ids: &[u32], special: bool) -> Vec<u8> {
         let mut stream = Stream::new(self, special, true);
-        ids.iter().flat_map(|&id| stream.bytes_of(id)).copied().collect()
+        let mut bytes = Vec::with_capacity(ids.len() * 3);
+        ids.iter().for_each(|&id| bytes.extend_from_slice(stream.bytes_of(id)));
+        bytes
     }
 
     /// Decodes tokens that continue a text as they come, control tokens only if `special`. A space before the
@@ -236,7 +311,30 @@ impl Tokenizer {
         Stream::new(self, special, true)
     }
 
-    /// The bytes a token stands for; those of control tokens only if `special`.
+    /// Decodes what comes after `before` as it comes, control tokens only if `special`.
+    pub fn stream_after(&self, before: &[u32], special: bool) -> Stream<'_> {
+        let mut stream = Stream::new(self, special, false);
+        if self.hybrid().is_some() {
+            before.iter().for_each(|&id| _ = stream.bytes_of(id));
+        }
+        stream
+    }
+
+    /// The class of a token of a hybrid vocabulary; `None` for other vocabularies and past the end.
+    pub fn class(&self, id: u32) -> Option<TokenClass> {
+        self.hybrid().filter(|hybrid| (id as usize) < hybrid.len()).map(|hybrid| hybrid.class(id))
+    }
+
+    fn hybrid(&self) -> Option<&Hybrid> {
+        match &self.model {
+            Model::Hybrid(hybrid) => Some(hybrid),
+            Model::Bpe(_) | Model::Spm(_) => None,
+        }
+    }
+
+    /// The bytes a token stands for; those of control tokens only if `special`. Those of a line break of a hybrid
+    /// vocabulary depend on the text before, see [`Tokenizer::stream`]; here they are what they are where nothing is
+    /// indented.
     pub fn piece(&self, id: u32, special: bool) -> &[u8] {
         if self.is_control(id) && !special {
             &[]
@@ -331,6 +429,7 @@ impl std::fmt::Debug for Tokenizer {
         let model = match self.model {
             Model::Bpe(_) => VocabModel::Bpe,
             Model::Spm(_) => VocabModel::Spm,
+            Model::Hybrid(_) => VocabModel::Hybrid,
         };
         f.debug_struct("Tokenizer").field("model", &model).field("vocab_len", &self.vocab_len()).finish()
     }
@@ -341,8 +440,10 @@ impl std::fmt::Debug for Tokenizer {
 struct Scratch {
     cache: WordCache,
     merger: Merger,
-    /// Text with its spaces marked.
+    /// Text with its spaces marked, or structure.
     escaped: Vec<u8>,
+    /// Parts of neighbouring spans.
+    run: Vec<u32>,
 }
 
 impl Scratch {
@@ -350,11 +451,12 @@ impl Scratch {
     #[inline]
     fn through_cache(
         &mut self,
+        class: u8,
         word: &[u8],
         out: &mut Vec<u32>,
         encode: impl FnOnce(&mut Merger, &mut Vec<u32>),
     ) {
-        let (known, place) = self.cache.get(word);
+        let (known, place) = self.cache.get(class, word);
         if let Some(ids) = known {
             return out.extend_from_slice(ids);
         }

@@ -75,7 +75,7 @@ impl Spm {
         let mut rest = &escaped[..];
         while !rest.is_empty() {
             let (word, after) = rest.split_at(self.word_len(rest));
-            scratch.through_cache(word, out, |merger, out| {
+            scratch.through_cache(0, word, out, |merger, out| {
                 merger.symbols.clear();
                 let mut at = 0;
                 while at < word.len() {

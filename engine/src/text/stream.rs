@@ -1,6 +1,24 @@
 //! Decoding as tokens come: characters may be spread over tokens, and none is ever given out in part.
 
 use super::Tokenizer;
+use super::hybrid;
+
+/// Turns tokens into bytes, one after the other, for whoever keeps no [`Stream`]: the bytes of a token of a hybrid
+/// vocabulary depend on the tokens before it.
+#[derive(Clone, Debug, Default)]
+pub struct Decoder(hybrid::Decoder);
+
+impl Decoder {
+    /// The bytes that `id` adds here; none for control tokens. Give it the tokens of one tokenizer only.
+    pub fn push<'a>(&'a mut self, tokenizer: &'a Tokenizer, id: u32) -> &'a [u8] {
+        let Some(hybrid) = tokenizer.hybrid() else { return tokenizer.token_bytes(id) };
+        if tokenizer.is_control(id) {
+            self.0.control(id, tokenizer.fim());
+            return &[];
+        }
+        self.0.push(hybrid, id)
+    }
+}
 
 /// Turns tokens into text, one after the other. See [`Tokenizer::stream`].
 ///
@@ -12,6 +30,8 @@ pub struct Stream<'a> {
     special: bool,
     /// Whether the next piece begins with a space that the text did not have.
     prefixed: bool,
+    /// The indentation so far, on which line breaks of a hybrid vocabulary depend.
+    decoder: Decoder,
     /// The first bytes of a character whose last ones have not come yet.
     pending: Vec<u8>,
     /// What the last call gave.
@@ -21,13 +41,15 @@ pub struct Stream<'a> {
 impl<'a> Stream<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer, special: bool, from_start: bool) -> Stream<'a> {
         let prefixed = from_start && tokenizer.add_space_prefix();
-        Stream { tokenizer, special, prefixed, pending: Vec::new(), text: String::new() }
+        let decoder = Decoder::default();
+        Stream { tokenizer, special, prefixed, decoder, pending: Vec::new(), text: String::new() }
     }
 
     /// The text that `id` completes; empty while a character is incomplete.
     pub fn push(&mut self, id: u32) -> &str {
-        let bytes = self.bytes_of(id);
-        self.pending.extend_from_slice(bytes);
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend_from_slice(self.bytes_of(id));
+        self.pending = pending;
         self.text.clear();
         let mut rest = &self.pending[..];
         loop {
@@ -61,8 +83,12 @@ impl<'a> Stream<'a> {
     }
 
     /// The bytes that `id` adds here, before they become text.
-    pub(super) fn bytes_of(&mut self, id: u32) -> &'a [u8] {
+    pub fn bytes_of(&mut self, id: u32) -> &[u8] {
         let piece = self.tokenizer.piece(id, self.special);
+        if self.tokenizer.hybrid().is_some() {
+            let bytes = self.decoder.push(self.tokenizer, id);
+            return if self.tokenizer.is_control(id) { piece } else { bytes };
+        }
         if self.tokenizer.is_control(id) {
             // Text after a control token is encoded as text at a start is.
             self.prefixed = self.tokenizer.add_space_prefix();

@@ -3,6 +3,7 @@
 use std::hash::BuildHasher;
 
 use super::TokenizerError;
+use super::hybrid::HybridSpec;
 
 /// How text becomes tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub enum VocabModel {
     Bpe,
     /// SentencePiece BPE with scores and byte fallback; `tokenizer.ggml.model` is `llama`.
     Spm,
+    /// Our own, with a vocabulary for each class of spans; `tokenizer.ggml.model` is `cchaha`.
+    Hybrid,
 }
 
 /// What a token is, by its `tokenizer.ggml.token_type` number.
@@ -95,6 +98,8 @@ pub struct VocabSpec {
     pub add_space_prefix: bool,
     /// Whether runs of spaces become one, and those at the ends none. For [`VocabModel::Spm`].
     pub remove_extra_whitespaces: bool,
+    /// What makes the vocabulary. For [`VocabModel::Hybrid`].
+    pub hybrid: HybridSpec,
     /// Fill-in-the-middle tokens the file names by id; the others are looked up by their well-known names.
     pub fim: FimTokens,
 }
@@ -119,6 +124,7 @@ impl VocabSpec {
             add_eos: false,
             add_space_prefix: model == VocabModel::Spm,
             remove_extra_whitespaces: false,
+            hybrid: HybridSpec::default(),
             fim: FimTokens::default(),
         }
     }
@@ -208,6 +214,12 @@ impl Vocab {
         self.text.len()
     }
 
+    /// The tokens from `first` on stand for other bytes than their text says.
+    pub(super) fn reads_as(&mut self, first: u32, bytes: impl Fn(u32) -> Vec<u8>) {
+        let own = self.bytes.iter().take(first as usize).map(<[u8]>::to_vec);
+        self.bytes = own.chain((first..self.len() as u32).map(bytes)).collect();
+    }
+
     pub(super) fn kind(&self, id: u32) -> TokenKind {
         self.kinds.get(id as usize).copied().unwrap_or(TokenKind::Unused)
     }
@@ -251,7 +263,9 @@ fn reads_as(model: VocabModel, piece: &[u8], kind: TokenKind) -> Vec<u8> {
     match (kind, model) {
         (TokenKind::Unused, _) => Vec::new(),
         (TokenKind::Byte, _) => byte_piece(piece).map_or_else(|| piece.to_vec(), |byte| vec![byte]),
-        (TokenKind::Normal, VocabModel::Bpe) => from_printable(piece).unwrap_or_else(|| piece.to_vec()),
+        (TokenKind::Normal, VocabModel::Bpe | VocabModel::Hybrid) => {
+            from_printable(piece).unwrap_or_else(|| piece.to_vec())
+        }
         (TokenKind::Normal, VocabModel::Spm) => {
             String::from_utf8_lossy(piece).replace(SPACE_MARK, " ").into_bytes()
         }
@@ -268,23 +282,32 @@ fn byte_piece(piece: &[u8]) -> Option<u8> {
     u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
 }
 
-/// Bytes of a piece in GPT-2's printable alphabet: visible Latin-1 characters are themselves, and the other
-/// bytes, in ascending order, are U+0100, U+0101 and so on (Radford et al. 2019, `bytes_to_unicode`).
-fn from_printable(piece: &[u8]) -> Option<Vec<u8>> {
-    /// Bytes that are not visible Latin-1, in the order of the characters that stand for them.
-    static HIDDEN: [u8; 68] = {
-        let (mut hidden, mut n, mut byte) = ([0; 68], 0, 0_u8);
-        loop {
-            if !matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) {
-                hidden[n] = byte;
-                n += 1;
-            }
-            if byte == u8::MAX {
-                break hidden;
-            }
-            byte += 1;
+/// Bytes that are not visible Latin-1, in the order of the characters that stand for them.
+static HIDDEN: [u8; 68] = {
+    let (mut hidden, mut n, mut byte) = ([0; 68], 0, 0_u8);
+    loop {
+        if !matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) {
+            hidden[n] = byte;
+            n += 1;
         }
-    };
+        if byte == u8::MAX {
+            break hidden;
+        }
+        byte += 1;
+    }
+};
+
+/// A byte in GPT-2's printable alphabet: visible Latin-1 characters are themselves, and the other bytes, in ascending
+/// order, are U+0100, U+0101 and so on (Radford et al. 2019, `bytes_to_unicode`).
+pub fn to_printable(byte: u8) -> char {
+    match HIDDEN.binary_search(&byte) {
+        Ok(i) => char::from_u32(0x100 + i as u32).unwrap_or(char::REPLACEMENT_CHARACTER),
+        Err(_) => char::from(byte),
+    }
+}
+
+/// Bytes of a piece in GPT-2's printable alphabet.
+fn from_printable(piece: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(piece).ok()?;
     text.chars()
         .map(|c| match c as u32 {
@@ -373,6 +396,7 @@ mod tests {
         for code in (0x21..0x180).filter(|code| !matches!(code, 0x7F..=0xA0 | 0xAD)) {
             let c = char::from_u32(code).expect("no surrogates here");
             if let Some(bytes) = from_printable(c.to_string().as_bytes()) {
+                assert_eq!(to_printable(bytes[0]), c);
                 assert!(!std::mem::replace(&mut seen[usize::from(bytes[0])], true), "{c:?}");
             }
         }

@@ -12,13 +12,14 @@ use crate::code::{Language, Line, Scanner};
 use crate::error::Result;
 use crate::kv::SequenceId;
 use crate::scheduler::{Listener, Progress, Request, Scheduler};
-use crate::text::Tokenizer;
+use crate::text::{Decoder, Tokenizer};
 
 /// The text so far, by tokens and by lines.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     pub(super) scanner: Scanner,
     language: &'static Language,
+    decoder: Decoder,
     /// For each token, the line its first visible byte is in, and its scope position.
     places: Vec<(u32, i32)>,
     /// For each line, its first token.
@@ -33,11 +34,18 @@ impl Text {
         Text {
             scanner: Scanner::new(language),
             language,
+            decoder: Decoder::default(),
             places: Vec::new(),
             first_tokens: vec![0],
             words: vec![Vec::new()],
             word: None,
         }
+    }
+
+    fn read(&mut self, tokenizer: &Tokenizer, tokens: &[u32]) {
+        let mut decoder = std::mem::take(&mut self.decoder);
+        tokens.iter().for_each(|&token| self.push(decoder.push(tokenizer, token)));
+        self.decoder = decoder;
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -179,7 +187,7 @@ impl Reader {
     }
 
     /// Whether anybody asks what the text says.
-    fn reads(&self) -> bool {
+    pub(crate) fn reads(&self) -> bool {
         self.axes > 1 || self.own_pins || self.shares.is_some()
     }
 
@@ -215,7 +223,7 @@ impl Reader {
             let n = (total - done).min(epoch - at % epoch);
             let tokens = &request.tokens[done..done + n];
             let before = self.text.tokens();
-            tokens.iter().for_each(|&token| self.text.push(tokenizer.piece(token, false)));
+            self.text.read(tokenizer, tokens);
             let further: Vec<i32> = self.text.places[before..]
                 .iter()
                 .map(|&(_, position)| if self.shuffled { shuffle(position) } else { position })
@@ -252,10 +260,10 @@ impl Reader {
         let epoch = self.epoch();
         let (before, since) = tokens.split_at(tokens.len() / epoch * epoch);
         self.text = Text::new(self.text.language);
-        before.iter().for_each(|&token| self.text.push(tokenizer.piece(token, false)));
+        self.text.read(tokenizer, before);
         // What was pinned when this epoch began is pinned again; what was folded since is gone.
         self.pin(scheduler, sequence);
-        since.iter().for_each(|&token| self.text.push(tokenizer.piece(token, false)));
+        self.text.read(tokenizer, since);
     }
 
     fn begin_epoch(&mut self, scheduler: &mut Scheduler, sequence: SequenceId) {

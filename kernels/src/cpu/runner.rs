@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cchaha_plan::{
-    Batch, BufferId, Footprint, Limits, NormKind, Observer, Op, PAGE_CELLS, Plan, Result, Rows, Runner,
-    WeightId,
+    Batch, BufferId, Error, Footprint, Limits, NormKind, Observer, Op, PAGE_CELLS, Plan, Result, Rows,
+    Runner, WeightId,
 };
 
 use super::Picked;
@@ -283,7 +283,14 @@ impl Runner for CpuRunner {
         for step in &plan.steps {
             self.step(&plan, &step.op, batch);
         }
-        Ok(&self.buffers[plan.logits.index()][..batch.logits.len() * plan.vocab])
+        Ok(&self.buffers[plan.logits.index()][..batch.logits.len() * plan.outputs()])
+    }
+
+    fn fill(&mut self, buffer: BufferId, rows: &[f32]) -> Result<()> {
+        let filled = self.buffers.get_mut(buffer.index()).and_then(|held| held.get_mut(..rows.len()));
+        let filled = filled.ok_or_else(|| Error::usage(format!("buffer {} holds fewer rows", buffer.0)))?;
+        filled.copy_from_slice(rows);
+        Ok(())
     }
 
     fn observe(&mut self, observer: Box<dyn Observer>) -> Result<()> {

@@ -1,7 +1,8 @@
 //! Encoders: how numbers become the bytes of a weight.
 //!
-//! What is minimized is `sum_i w_i (x_i - decoded_i)^2`, with the importance `w_i` of each column, or 1. Every encoder is
-//! written once over [`Simd`](crate::simd::Simd) and bound per instruction set; all bindings give the same bytes.
+//! What is minimized is `sum_i w_i (x_i - decoded_i)^2`, with `w_i` the importance of each column to the power of 21/32, or all
+//! ones. Every encoder is written once over [`Simd`](crate::simd::Simd) and bound per instruction set; all bindings give the
+//! same bytes.
 //!
 //! | family | formats | file |
 //! |---|---|---|
@@ -25,7 +26,7 @@ use std::fmt;
 use cchaha_plan::Format;
 
 use crate::isa::Isa;
-use crate::simd::{Portable, Simd};
+use crate::simd::{LANES, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64::avx2;
 
@@ -70,6 +71,16 @@ pub(crate) fn blocks<S: Simd, E: BlockEncoder>(s: S, x: &[f32], w: Option<&[f32]
         }
         E::block(s, x, &weights[..len], out);
     }
+}
+
+/// `importance^(21/32)`. Importance is measured on a text that is not the one the model will see, so what it says is
+/// believed in part: the columns it finds unimportant still count for something. With this power both the weighted and
+/// the plain error stay below those of ggml's encoders on real tensors. Square roots are the same on every machine.
+#[inline(always)]
+fn temper(importance: f32) -> f32 {
+    let half = importance.sqrt();
+    let eighth = half.sqrt().sqrt();
+    half * eighth * eighth.sqrt().sqrt()
 }
 
 /// The weights of a block: relative to their mean, and never so small that a value does not count at all.
@@ -202,8 +213,9 @@ impl Encoder {
         }
         let row_bytes = self.format.row_bytes(importance.len()).expect("rows of whole blocks");
         assert!(x.len().is_multiple_of(importance.len()), "whole rows");
-        for (x, out) in x.chunks_exact(importance.len()).zip(out.chunks_exact_mut(row_bytes)) {
-            (self.run)(x, Some(importance), out);
+        let weights: Vec<f32> = importance.iter().map(|&w| temper(w)).collect();
+        for (x, out) in x.chunks_exact(weights.len()).zip(out.chunks_exact_mut(row_bytes)) {
+            (self.run)(x, Some(&weights), out);
         }
         Ok(())
     }
@@ -249,16 +261,23 @@ fn put_nibbles(q: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Least and greatest value.
+/// Least and greatest of a run of values.
 #[inline(always)]
-fn range(x: &[f32]) -> (f32, f32) {
-    x.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)))
+fn range<S: Simd>(s: S, x: &[f32]) -> (f32, f32) {
+    let (mut least, mut greatest) = (s.splat(f32::INFINITY), s.splat(f32::NEG_INFINITY));
+    for x in x.as_chunks::<LANES>().0 {
+        let x = s.load(x);
+        least = s.min(least, x);
+        greatest = s.max(greatest, x);
+    }
+    (0.0 - s.largest(s.sub(s.splat(0.0), least)), s.largest(greatest))
 }
 
-/// The value of the largest magnitude, the first of equals.
+/// The value of the largest magnitude, of equals the positive one.
 #[inline(always)]
-fn extreme(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |extreme: f32, &x| if x.abs() > extreme.abs() { x } else { extreme })
+fn extreme<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let (least, greatest) = range(s, x);
+    if greatest >= -least { greatest } else { least }
 }
 
 /// Whole numbers held in f32 as bytes, with `bias` added.

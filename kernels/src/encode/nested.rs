@@ -10,7 +10,7 @@
 use cchaha_plan::Format;
 
 use super::scaled::{codebook, steps, to_indices};
-use super::search::{Affine, Lanes, Levels, Whole, assign, fit_scale, pick};
+use super::search::{Affine, Lanes, Levels, Whole, assign, even, fit_scale, pick};
 use super::{BlockEncoder, extreme, put_f16, put_nibbles, to_bytes, to_f16};
 use crate::simd::{LANES, Simd};
 
@@ -44,16 +44,21 @@ struct Shape {
 fn encode<S: Simd, L: Levels<S>>(s: S, levels: L, shape: Shape, x: &[f32], w: &[f32]) -> Block {
     let mut own = [0.0; RUNS];
     for (own, (x, w)) in own.iter_mut().zip(x.chunks_exact(shape.run).zip(w.chunks_exact(shape.run))) {
-        let extreme = extreme(x);
+        let extreme = extreme(s, x);
         if extreme.abs() > f32::MIN_POSITIVE {
-            let inverses = steps::<3>(extreme, shape.ends, 1.0 - shape.reach, 1.0 + shape.reach);
-            *own = fit_scale(s, levels, x, w, &inverses);
+            *own = if even(w) {
+                let reach = 0.6 * shape.reach;
+                fit_scale(s, levels, x, w, &steps::<1>(extreme, shape.ends, 1.0 - reach, 1.0 + reach))
+            } else {
+                let (from, to) = (1.0 - shape.reach, 1.0 + shape.reach);
+                fit_scale(s, levels, x, w, &steps::<3>(extreme, shape.ends, from, to))
+            };
         }
     }
     // The signed extreme lies on the lower end, which reaches one further than the upper.
-    let first = to_f16(extreme(&own) / shape.scales[0]);
+    let first = to_f16(extreme(s, &own) / shape.scales[0]);
     let mut best = with_scale(s, levels, shape, x, w, &own, first);
-    let refitted = to_f16(refit(shape, x, w, &best));
+    let refitted = to_f16(refit(s, shape, x, w, &best));
     if refitted != best.d {
         let other = with_scale(s, levels, shape, x, w, &own, refitted);
         if other.error < best.error {
@@ -79,10 +84,12 @@ fn with_scale<S: Simd, L: Levels<S>>(
     let runs =
         x.chunks_exact(shape.run).zip(w.chunks_exact(shape.run)).zip(block.q.chunks_exact_mut(shape.run));
     for (r, ((x, w), q)) in runs.enumerate() {
-        let near = (own[r] * inverse).round_ties_even();
-        let around = |lane: usize| (near + lane as f32 - 4.0).clamp(shape.scales[0], shape.scales[1]);
-        let sc: Lanes = std::array::from_fn(around);
-        let scales: Lanes = sc.map(|sc| d * sc);
+        let near = s.round(s.splat(own[r] * inverse));
+        let around = s.add(near, s.load(&[-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]));
+        let around = s.min(s.max(around, s.splat(shape.scales[0])), s.splat(shape.scales[1]));
+        let [mut sc, mut scales]: [Lanes; 2] = [[0.0; LANES]; 2];
+        s.store(around, &mut sc);
+        s.store(s.mul(s.splat(d), around), &mut scales);
         let (chosen, error) = pick(s, levels, x, w, &[(scales, [0.0; LANES])]);
         let lane = scales.iter().position(|&scale| scale == chosen.scale).unwrap_or(0);
         block.sc[r] = sc[lane];
@@ -94,17 +101,20 @@ fn with_scale<S: Simd, L: Levels<S>>(
 
 /// The `d` with the smallest error for the integers of `block`.
 #[inline(always)]
-fn refit(shape: Shape, x: &[f32], w: &[f32], block: &Block) -> f32 {
+fn refit<S: Simd>(s: S, shape: Shape, x: &[f32], w: &[f32], block: &Block) -> f32 {
     let (mut xq, mut qq) = (0.0f32, 0.0f32);
     let runs = x.chunks_exact(shape.run).zip(w.chunks_exact(shape.run)).zip(block.q.chunks_exact(shape.run));
     for (((x, w), q), sc) in runs.zip(&block.sc) {
-        let (mut run_xq, mut run_qq) = (0.0f32, 0.0f32);
-        for ((x, w), q) in x.iter().zip(w).zip(q) {
-            run_xq += w * q * x;
-            run_qq += w * q * q;
+        let (mut run_xq, mut run_qq) = (s.splat(0.0), s.splat(0.0));
+        let lanes = x.as_chunks::<LANES>().0.iter().zip(w.as_chunks().0).zip(q.as_chunks().0);
+        for ((x, w), q) in lanes {
+            let (x, q) = (s.load(x), s.load(q));
+            let wq = s.mul(s.load(w), q);
+            run_xq = s.add(run_xq, s.mul(wq, x));
+            run_qq = s.add(run_qq, s.mul(wq, q));
         }
-        xq += sc * run_xq;
-        qq += sc * sc * run_qq;
+        xq += sc * s.sum(run_xq);
+        qq += sc * sc * s.sum(run_qq);
     }
     if qq > 0.0 { xq / qq } else { block.d }
 }

@@ -10,8 +10,8 @@
 use cchaha_plan::Format;
 
 use super::nested::put_two_bits;
-use super::offset::{CUTS, ranges};
-use super::search::{Affine, Lanes, Whole, assign, fit_affine, pick};
+use super::offset::fit;
+use super::search::{Affine, Lanes, Whole, assign, pick};
 use super::{BlockEncoder, put_f16, put_nibbles, range, to_bytes, to_f16};
 use crate::simd::{LANES, Simd};
 
@@ -44,11 +44,11 @@ struct Block {
 fn encode<S: Simd>(s: S, shape: Shape, x: &[f32], w: &[f32]) -> Block {
     let mut own = [Affine::default(); RUNS];
     for (own, (x, w)) in own.iter_mut().zip(x.chunks_exact(shape.run).zip(w.chunks_exact(shape.run))) {
-        let (low, high) = range(x);
+        let (low, high) = range(s, x);
         let low = low.min(0.0);
         let step = (high - low) / shape.top;
         *own = if step > f32::MIN_POSITIVE {
-            fit_affine(s, shape.top, x, w, &ranges::<3>((low, high), step, &CUTS), true)
+            fit(s, shape.top, x, w, (low, high), true)
         } else {
             Affine { scale: 0.0, offset: low }
         };
@@ -57,7 +57,7 @@ fn encode<S: Simd>(s: S, shape: Shape, x: &[f32], w: &[f32]) -> Block {
     let (d, dmin) = (to_f16(largest(|own| own.scale)), to_f16(largest(|own| -own.offset)));
     let mut best = with_scales(s, shape, x, w, &own, d, dmin);
     for _ in 0..1 {
-        let (d, dmin) = refit(shape, x, w, &best);
+        let (d, dmin) = refit(s, shape, x, w, &best);
         let other = with_scales(s, shape, x, w, &own, to_f16(d), to_f16(dmin));
         if other.error < best.error {
             best = other;
@@ -67,6 +67,13 @@ fn encode<S: Simd>(s: S, shape: Shape, x: &[f32], w: &[f32]) -> Block {
     }
     best
 }
+
+/// What is tried around the natural `(sc, m)`: three scales, and for each five offsets around the one that keeps the
+/// middle of the range where it was.
+const AROUND: [(Lanes, Lanes); 2] = [
+    ([0.0, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0], [0.0, -1.0, 1.0, -2.0, 2.0, 0.0, -1.0, 1.0]),
+    ([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [-2.0, 2.0, 0.0, -1.0, 1.0, -2.0, 2.0, 0.0]),
+];
 
 /// The best block with these `d` and `dmin`.
 #[inline(always)]
@@ -87,26 +94,28 @@ fn with_scales<S: Simd>(
     let runs =
         x.chunks_exact(shape.run).zip(w.chunks_exact(shape.run)).zip(block.q.chunks_exact_mut(shape.run));
     for (r, ((x, w), q)) in runs.enumerate() {
-        let near = (own[r].scale * inverse_d).round_ties_even();
-        // Three scales, and for each five offsets around the one that keeps the middle of the range where it was.
-        let candidate = |i: usize| {
-            let i = i.min(14);
-            let sc = (near + (i / 5) as f32 - 1.0).clamp(0.0, shape.scales);
-            let offset = own[r].offset + middle * (own[r].scale - d * sc);
-            let m = (-offset * inverse_dmin).round_ties_even() + (i % 5) as f32 - 2.0;
-            (sc, m.clamp(0.0, shape.scales))
-        };
-        let whole: [[(f32, f32); LANES]; 2] =
-            std::array::from_fn(|v| std::array::from_fn(|lane| candidate(v * LANES + lane)));
-        let stored: [(Lanes, Lanes); 2] =
-            whole.map(|lanes| (lanes.map(|(sc, _)| d * sc), lanes.map(|(_, m)| -(dmin * m))));
+        let near = s.round(s.splat(own[r].scale * inverse_d));
+        let clamp = |v| s.min(s.max(v, s.splat(0.0)), s.splat(shape.scales));
+        let (mut whole, mut stored) = ([([0.0; LANES], [0.0; LANES]); 2], [([0.0; LANES], [0.0; LANES]); 2]);
+        for ((whole, stored), (sc, m)) in whole.iter_mut().zip(&mut stored).zip(&AROUND) {
+            let sc = clamp(s.add(near, s.load(sc)));
+            let scale = s.mul(s.splat(d), sc);
+            let moved = s.mul(s.splat(middle), s.sub(s.splat(own[r].scale), scale));
+            let offset = s.add(s.splat(own[r].offset), moved);
+            let natural = s.round(s.mul(s.sub(s.splat(0.0), offset), s.splat(inverse_dmin)));
+            let m = clamp(s.add(natural, s.load(m)));
+            s.store(sc, &mut whole.0);
+            s.store(m, &mut whole.1);
+            s.store(scale, &mut stored.0);
+            s.store(s.sub(s.splat(0.0), s.mul(s.splat(dmin), m)), &mut stored.1);
+        }
         let (chosen, error) = pick(s, levels, x, w, &stored);
         let same = |i: &usize| {
             let (scales, offsets) = &stored[i / LANES];
             scales[i % LANES] == chosen.scale && offsets[i % LANES] == chosen.offset
         };
         let i = (0..2 * LANES).find(same).unwrap_or(0);
-        (block.sc[r], block.m[r]) = whole[i / LANES][i % LANES];
+        (block.sc[r], block.m[r]) = (whole[i / LANES].0[i % LANES], whole[i / LANES].1[i % LANES]);
         block.error += error;
         assign(s, levels, x, chosen, q);
     }
@@ -115,19 +124,22 @@ fn with_scales<S: Simd>(
 
 /// The `d` and `dmin` with the smallest error for the integers of `block`: the normal equations of two unknowns.
 #[inline(always)]
-fn refit(shape: Shape, x: &[f32], w: &[f32], block: &Block) -> (f32, f32) {
+fn refit<S: Simd>(s: S, shape: Shape, x: &[f32], w: &[f32], block: &Block) -> (f32, f32) {
     let (mut aa, mut ab, mut bb, mut ax, mut bx) = (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
     let runs = x.chunks_exact(shape.run).zip(w.chunks_exact(shape.run)).zip(block.q.chunks_exact(shape.run));
     for (r, ((x, w), q)) in runs.enumerate() {
-        let (mut qq, mut q1, mut w1, mut qx, mut x1) = (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
-        for ((&x, &w), &q) in x.iter().zip(w).zip(q) {
-            let wq = w * q;
-            qq += wq * q;
-            q1 += wq;
-            w1 += w;
-            qx += wq * x;
-            x1 += w * x;
+        let [mut qq, mut q1, mut w1, mut qx, mut x1] = [s.splat(0.0); 5];
+        let lanes = x.as_chunks::<LANES>().0.iter().zip(w.as_chunks().0).zip(q.as_chunks().0);
+        for ((x, w), q) in lanes {
+            let (x, w, q) = (s.load(x), s.load(w), s.load(q));
+            let wq = s.mul(w, q);
+            qq = s.add(qq, s.mul(wq, q));
+            q1 = s.add(q1, wq);
+            w1 = s.add(w1, w);
+            qx = s.add(qx, s.mul(wq, x));
+            x1 = s.add(x1, s.mul(w, x));
         }
+        let [qq, q1, w1, qx, x1] = [qq, q1, w1, qx, x1].map(|v| s.sum(v));
         let (sc, m) = (block.sc[r], -block.m[r]);
         aa += sc * sc * qq;
         ab += sc * m * q1;

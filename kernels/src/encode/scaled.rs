@@ -2,7 +2,7 @@
 
 use cchaha_plan::Format;
 
-use super::search::{Affine, Code, Lanes, Levels, Whole, assign, fit_scale, pick};
+use super::search::{Affine, Code, Lanes, Levels, Whole, assign, even, fit_scale, pick};
 use super::{BlockEncoder, extreme, put_f16, put_nibbles, to_bytes, to_f16};
 use crate::formats::{CODEBOOK, E2M1_DOUBLED, half_scale};
 use crate::simd::{LANES, Simd};
@@ -34,13 +34,16 @@ fn encode<S: Simd, L: Levels<S>>(
     w: &[f32],
     q: &mut [f32],
 ) -> f32 {
-    let extreme = extreme(x);
+    let extreme = extreme(s, x);
     if extreme == 0.0 {
         q.fill(0.0);
         return 0.0;
     }
-    let inverses = steps::<4>(extreme, ends, 0.75, 1.25);
-    let scale = to_f16(fit_scale(s, levels, x, w, &inverses));
+    let scale = to_f16(if even(w) {
+        fit_scale(s, levels, x, w, &steps::<1>(extreme, ends, 0.85, 1.12))
+    } else {
+        fit_scale(s, levels, x, w, &steps::<4>(extreme, ends, 0.75, 1.25))
+    });
     assign(s, levels, x, Affine { scale, offset: 0.0 }, q);
     scale
 }
@@ -150,7 +153,7 @@ impl BlockEncoder for Mxfp4 {
     /// The specification takes the exponent of the extreme; here that and its neighbours are tried.
     #[inline(always)]
     fn block<S: Simd>(s: S, x: &[f32], w: &[f32], out: &mut [u8]) {
-        let extreme = extreme(x).abs();
+        let extreme = extreme(s, x).abs();
         if extreme == 0.0 {
             out.fill(0);
             return;

@@ -107,6 +107,13 @@ impl<S: Simd> Best<S> {
     }
 }
 
+/// Whether all values count the same. Then the error is so flat around its least that few candidates come as near to it
+/// as many.
+#[inline(always)]
+pub(super) fn even(w: &[f32]) -> bool {
+    w.iter().fold(true, |even, &each| even & (each == w[0]))
+}
+
 /// The scale of `x = scale * level` with the smallest error `sum w (x - scale * level)^2`: levels are chosen by each
 /// candidate `1 / step` of `inverses`, the scale then by least squares.
 #[inline(always)]
@@ -152,13 +159,15 @@ pub(super) fn fit_affine<S: Simd>(
 ) -> Affine {
     let zero = s.splat(0.0);
     let levels = Whole::new(s, 0.0, top);
-    let (mut sum_w, mut sum_wx) = (0.0f32, 0.0f32);
-    for (&x, &w) in x.iter().zip(w) {
-        sum_w += w;
-        sum_wx += w * x;
+    let (mut sum_w, mut sum_wx) = (zero, zero);
+    for (x, w) in x.as_chunks().0.iter().zip(w.as_chunks().0) {
+        let w = s.load(w);
+        sum_w = s.add(sum_w, w);
+        sum_wx = s.add(sum_wx, s.mul(w, s.load(x)));
     }
     // Around the mean, so that a large common offset does not cost precision.
-    let mean = sum_wx / sum_w;
+    let sum_w = s.sum(sum_w);
+    let mean = s.sum(sum_wx) / sum_w;
     let sum_w = s.splat(sum_w);
     let mean_v = s.splat(mean);
     let mut best = Best::new(s);

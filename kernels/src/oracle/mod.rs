@@ -72,7 +72,7 @@ impl Backend for Oracle {
                 Rows::Logits => buffer.width as u64 * limits.logits as u64,
             })
             .sum();
-        let logits_bytes = (limits.logits * plan.vocab * size_of::<f32>()) as u64;
+        let logits_bytes = (limits.logits * plan.outputs() * size_of::<f32>()) as u64;
         Footprint {
             kv_bytes: cells * plan.kv_values_per_cell() as u64 * f64_bytes,
             buffer_bytes: values * f64_bytes + logits_bytes,

@@ -26,6 +26,7 @@ struct Args {
   sink_scores: u32,
   scale: f32,
   softcap: f32,
+  tokens: u32,
 }
 
 var<immediate> args: Args;

@@ -31,10 +31,6 @@ fn high4(w: u32) -> u32 {
   return (w >> 4u) & 0x0f0f0f0fu;
 }
 
-fn bytes(w: u32, bias: f32) -> vec4<f32> {
-  return vec4<f32>(unpack4xU8(w)) - vec4<f32>(bias);
-}
-
 // q - bias for 4-bit q.
 fn run4(v: vec4<u32>, bias: f32) -> Run {
   return Run(

@@ -18,6 +18,10 @@ fn key_octet(at: u32, i: u32) -> Octet {
   return octet(keys[at + i]);
 }
 
+fn value_octet(at: u32, i: u32) -> Octet {
+  return octet(values[at + i]);
+}
+
 // Value `d` of the head at vec4 `at`.
 fn value_at(at: u32, d: u32) -> f32 {
   let word = values[at + (d >> 3u)][(d >> 1u) & 3u];

@@ -11,6 +11,10 @@ fn key_octet(at: u32, i: u32) -> Octet {
   return Octet(keys[(at + i) * 2u], keys[(at + i) * 2u + 1u]);
 }
 
+fn value_octet(at: u32, i: u32) -> Octet {
+  return Octet(values[(at + i) * 2u], values[(at + i) * 2u + 1u]);
+}
+
 fn value_at(at: u32, d: u32) -> f32 {
   return values[at * 2u + (d >> 2u)][d & 3u];
 }

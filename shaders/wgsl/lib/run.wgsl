@@ -1,43 +1,22 @@
 // A run: 32 neighbouring weights of a row. value = scale * q + offset, with one scale and offset for each half.
+// VALUES says what four neighbouring q are, and multiplies: lib/floats, or lib/packed with integer dot products.
 #import lib/frame
+#import VALUES
 
 @group(1) @binding(0) var<storage, read> weights: array<vec4<u32>>;
 
 struct Run {
-  a: vec4<f32>,
-  b: vec4<f32>,
-  c: vec4<f32>,
-  d: vec4<f32>,
-  e: vec4<f32>,
-  f: vec4<f32>,
-  g: vec4<f32>,
-  h: vec4<f32>,
+  a: Four,
+  b: Four,
+  c: Four,
+  d: Four,
+  e: Four,
+  f: Four,
+  g: Four,
+  h: Four,
 }
 
 // Word `i` of a plane that begins at vec4 `plane` of the weights.
 fn word(plane: u32, i: u32) -> u32 {
   return weights[plane + (i >> 2u)][i & 3u];
-}
-
-// Sum of the four values of each of four vectors.
-fn sum4(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> f32 {
-  return dot((a + b) + (c + d), vec4<f32>(1.0));
-}
-
-// A run against the 32 activations from vec4 `x` of the arena. `s`: scale and offset of the first half, then of the second.
-fn run_dot(w: Run, s: vec4<f32>, x: u32) -> f32 {
-  let a = arena[x];
-  let b = arena[x + 1u];
-  let c = arena[x + 2u];
-  let d = arena[x + 3u];
-  let e = arena[x + 4u];
-  let f = arena[x + 5u];
-  let g = arena[x + 6u];
-  let h = arena[x + 7u];
-  var sum = s.x * ((dot(w.a, a) + dot(w.b, b)) + (dot(w.c, c) + dot(w.d, d)));
-  sum += s.z * ((dot(w.e, e) + dot(w.f, f)) + (dot(w.g, g) + dot(w.h, h)));
-  if HAS_OFFSET {
-    sum += s.y * sum4(a, b, c, d) + s.w * sum4(e, f, g, h);
-  }
-  return sum;
 }

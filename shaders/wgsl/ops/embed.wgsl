@@ -1,5 +1,5 @@
 // out[t, :] = scale * table[token[t], :]. One invocation for each run of each token; `first` and `rows` say which part of a
-// table that was split by rows these weights hold.
+// table that was split by rows these weights hold. A token that is NONE is the one that the last step chose, at `fed` in the arena.
 #import lib/frame
 #import FORMAT
 
@@ -18,6 +18,7 @@ struct Args {
   plane1: u32,
   plane2: u32,
   plane3: u32,
+  fed: u32,
 }
 
 var<immediate> args: Args;
@@ -30,7 +31,11 @@ fn put(at: u32, w: vec4<f32>, scale: f32, offset: f32) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let run = group.x * WIDTH + local;
   let t = group.y;
-  let row = frame[t * args.record] - args.first;
+  var token = frame[t * args.record];
+  if token == NONE {
+    token = u32(load(args.fed));
+  }
+  let row = token - args.first;
   if run >= args.runs || row >= args.rows {
     return;
   }

@@ -38,17 +38,7 @@ pub(crate) fn blocks(format: Format) -> Option<Blocks> {
 /// `CCHAHA_REQUIRE_GPU` does not ask for one.
 pub(crate) fn gpus() -> Option<&'static [Gpu; 2]> {
     static GPUS: OnceLock<Option<[Gpu; 2]>> = OnceLock::new();
-    let open = |checked| {
-        Gpu::new(&GpuOptions {
-            decode: blocks,
-            exact: false,
-            adapter: None,
-            kernel: None,
-            checked,
-            progress: None,
-            reference: None,
-        })
-    };
+    let open = |checked| Gpu::new(&GpuOptions { checked, ..GpuOptions::new(blocks) });
     let gpus = GPUS.get_or_init(|| match (open(false), open(true)) {
         (Ok(unchecked), Ok(checked)) => Some([unchecked, checked]),
         (Err(error), _) | (_, Err(error)) => {
@@ -70,7 +60,7 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
     let mut subjects = Vec::new();
     for gpu in gpus {
         let form = if gpu.checked() { "checked" } else { "unchecked" };
-        let mut add = |name: &str, formats: &'static [Format], exact: bool| {
+        let mut add = |name: &str, formats: &'static [Format], exact: bool, rounds: bool| {
             let gpu = gpu.with(name, exact).expect("the row is available");
             let exact = if exact { ", exact" } else { "" };
             subjects.push(Subject {
@@ -78,7 +68,7 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
                 half_kv: exact.is_empty(),
                 backend: Box::new(gpu),
                 formats,
-                rounds: false,
+                rounds,
                 one_in: ONE_IN,
             });
         };
@@ -88,12 +78,12 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
                 continue;
             }
             // The two forms of the cache and the two forms of shaders in two subjects.
-            add(kernel.name, kernel.formats, sees_cache && gpu.checked());
+            add(kernel.name, kernel.formats, sees_cache && gpu.checked(), kernel.rounds());
         }
         if matches!(op, "MatMul" | "Embed") && !gpu.checked() {
             // Layouts that are not the first choice for some format.
             for layout in LAYOUTS.iter().filter(|layout| first_choice(layout).is_none()) {
-                add(layout.name, layout.formats, false);
+                add(layout.name, layout.formats, false, false);
             }
         }
     }
@@ -109,8 +99,10 @@ fn first_choice(layout: &Layout) -> Option<Format> {
 
 #[test]
 fn every_row_of_the_gpu_is_tested() {
-    // Parts of attention are merged only where there are few tokens and many cells: tests/gpu.rs does that.
-    for kernel in registry().iter().filter(|kernel| kernel.op != "AttendMerge") {
+    // Parts of attention are merged only where there are few tokens and many cells, and the largest logit is only chosen in
+    // greedy steps: tests/gpu.rs does that. Activations are rounded before the products of every row that rounds.
+    let elsewhere = ["AttendMerge", "ArgMax", "Quantize"];
+    for kernel in registry().iter().filter(|kernel| !elsewhere.contains(&kernel.op)) {
         assert!(
             ROWS.iter().any(|(_, rows)| rows.contains(&kernel.op)),
             "{} computes {}, which no test exercises",

@@ -138,6 +138,8 @@ fn what_would_cost_something_is_refused() {
         &["cannot hold", "172"],
     );
     fails(&[text(&at("no.gguf")), text(&at("x.gguf")), "-t", "Q8_0"], 3, &["no such file"]);
+    fails(&["hf:a/b", text(&at("x.gguf")), "-t", "Q8_0"], 2, &["on the hub", "cchaha-run pull hf:a/b"]);
+    fails(&["verify", "hf:a/b:Q8_0"], 2, &["cchaha-run pull hf:a/b:Q8_0"]);
     fails(&[input, text(&at("x.gguf")), "-t", "Q8_0", "--imatrix", input], 3, &["general.type", "imatrix"]);
     let missing = at("no/x.gguf");
     let output = run(&[input, text(&missing), "-t", "Q8_0"]);
@@ -280,7 +282,7 @@ fn a_size_is_met_and_used_well() {
         ];
         serde_json::from_str::<Json>(&stdout(&args)).unwrap()["text"]["kl_mean"].as_f64().unwrap()
     };
-    let mix = at("q4_0.gguf");
+    let (mix, bits) = (at("q4_0.gguf"), at("bits.gguf"));
     stdout(&[&stories(), text(&mix), "-t", "Q4_0"]);
     let size = fs::metadata(&mix).unwrap().len();
     let (searched, wanted) = (at("searched.gguf"), size.to_string());
@@ -290,7 +292,36 @@ fn a_size_is_met_and_used_well() {
     let (ours, theirs) = (kl(&searched), kl(&mix));
     assert!(ours < 0.85 * theirs, "{ours} searched, {theirs} with Q4_0");
 
-    let bits = at("bits.gguf");
+    // What is measured is kept, and gives the same file without measuring again.
+    let (again, kept) = (at("again.gguf"), at("kept.json"));
+    let measuring =
+        [&stories(), text(&again), "--to-size", &wanted, "--text", text(&story), "--measured", text(&kept)];
+    stdout(&measuring);
+    assert!(fs::read(&again).unwrap() == fs::read(&searched).unwrap());
+    let measured = fs::read_to_string(&kept).unwrap();
+    let changed: Json = serde_json::from_str(&measured).unwrap();
+    assert!(changed["divergence"]["attn_q 0"].as_f64().unwrap() > 0.0, "{measured}");
+    fs::remove_file(&again).unwrap();
+    stdout(&measuring);
+    assert!(fs::read(&again).unwrap() == fs::read(&searched).unwrap());
+    assert_eq!(fs::read_to_string(&kept).unwrap(), measured);
+    fs::write(at("other.txt"), "Another story. ".repeat(200)).unwrap();
+    let other = at("other.txt");
+    fails(
+        &[
+            &stories(),
+            text(&bits),
+            "--to-bits-per-weight",
+            "6",
+            "--text",
+            text(&other),
+            "--measured",
+            text(&kept),
+        ],
+        2,
+        &["another model or another text"],
+    );
+
     stdout(&[&stories(), text(&bits), "--to-bits-per-weight", "8.5", "--text", text(&story)]);
     let file = Gguf::open(&bits).unwrap();
     let (bytes, values) =

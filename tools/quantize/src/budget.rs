@@ -26,6 +26,7 @@ use crate::allocate::{Choice, allocate};
 use crate::evaluate::{Evaluation, Windows, kl_divergence};
 use crate::exit::{Failure, Result};
 use crate::imatrix::Imatrix;
+use crate::measured::Measured;
 use crate::pipeline::ordered;
 use crate::recipe::{is_quantizable, layer};
 use crate::source::{Source, SourceTensor};
@@ -80,11 +81,17 @@ impl Search<'_> {
     ///
     /// # Errors
     /// Where the smallest formats take more, the model cannot be run, or Ctrl-C came.
-    pub(crate) fn run(&self, backend: &Cpu, bytes: u64, stop: &Stoppable) -> Result<Found> {
+    pub(crate) fn run(
+        &self,
+        backend: &Cpu,
+        bytes: u64,
+        measured: &mut Measured,
+        stop: &Stoppable,
+    ) -> Result<Found> {
         let tensors = self.source.tensors();
         let mut candidates = self.candidates()?;
         self.measure_energy(&mut candidates, stop)?;
-        let costs = self.measure_groups(backend, &candidates, stop)?;
+        let costs = self.measure_groups(backend, &candidates, measured, stop)?;
 
         let mut formats: Vec<Format> = tensors.iter().map(kept).collect();
         let chosen: Vec<usize> = candidates.iter().map(|candidate| candidate.tensor).collect();
@@ -199,10 +206,11 @@ impl Search<'_> {
         &self,
         backend: &Cpu,
         candidates: &[Candidate],
+        measured: &mut Measured,
         stop: &Stoppable,
     ) -> Result<BTreeMap<String, f64>> {
-        let plan = self.fast_plan(candidates)?;
-        let base = self.logits(&plan, backend)?;
+        // Made when the first group is measured.
+        let mut base: Option<(Arc<Plan>, Vec<f32>)> = None;
         let mut groups: BTreeMap<String, Vec<&Candidate>> = BTreeMap::new();
         for candidate in candidates {
             groups.entry(candidate.group.clone()).or_default().push(candidate);
@@ -212,14 +220,27 @@ impl Search<'_> {
         let mut bar = progress("measuring");
         let mut costs = BTreeMap::new();
         for (number, (group, members)) in groups.into_iter().enumerate() {
-            let mut changed = (*plan).clone();
-            let mut energy = 0.0;
-            for candidate in &members {
-                let probe = probe(&candidate.options);
-                energy += candidate.energy[probe];
-                self.replace(&mut changed, candidate, candidate.options[probe])?;
-            }
-            let divergence = self.divergence(&Arc::new(changed), backend, &base, stop)?;
+            let energy: f64 = members.iter().map(|member| member.energy[probe(&member.options)]).sum();
+            let divergence = match (measured.get(&group), &mut base) {
+                (Some(divergence), _) => divergence,
+                (None, base) => {
+                    let (plan, logits) = match base {
+                        Some(base) => base,
+                        None => {
+                            let plan = self.fast_plan(candidates)?;
+                            let logits = self.logits(&plan, backend)?;
+                            base.insert((plan, logits))
+                        }
+                    };
+                    let mut changed = (**plan).clone();
+                    for member in &members {
+                        self.replace(&mut changed, member, member.options[probe(&member.options)])?;
+                    }
+                    let divergence = self.divergence(&Arc::new(changed), backend, logits, stop)?;
+                    measured.put(&group, divergence)?;
+                    divergence
+                }
+            };
             tracing::info!("{group}: {divergence:.3e} nats in about four bits");
             // A group that costs nothing measurable still must not be given away.
             costs.insert(group, divergence.max(1e-7) / energy.max(f64::MIN_POSITIVE));

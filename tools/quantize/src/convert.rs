@@ -18,6 +18,7 @@ use crate::exit::{Failure, Result};
 use crate::imatrix::Imatrix;
 use crate::pipeline::ordered;
 use crate::source::{Source, SourceTensor};
+use crate::target::paths;
 
 /// Values read and encoded at once: small enough for the second-level cache, and enough that taking a piece costs nothing.
 const PIECE: usize = 1 << 16;
@@ -212,26 +213,5 @@ impl Conversion<'_> {
             Failure::model(format!("{}: {}{place}: {error}", self.source.name(), tensor.name))
         })?;
         Ok(out)
-    }
-}
-
-/// The files of a model in `count` parts.
-pub(crate) fn paths(target: &Path, count: usize) -> Vec<PathBuf> {
-    if count == 1 {
-        return vec![target.to_owned()];
-    }
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(".gguf").unwrap_or(&name);
-    (1..=count).map(|part| target.with_file_name(format!("{stem}-{part:05}-of-{count:05}.gguf"))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_named_as_they_are_read() {
-        assert_eq!(paths(Path::new("a/b.gguf"), 1), [Path::new("a/b.gguf")]);
-        assert_eq!(paths(Path::new("a/b.gguf"), 2)[1], Path::new("a/b-00002-of-00002.gguf"));
     }
 }

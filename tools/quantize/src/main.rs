@@ -15,10 +15,12 @@ mod convert;
 mod evaluate;
 mod hf;
 mod imatrix;
+mod measured;
 mod picture;
 mod pipeline;
 mod recipe;
 mod source;
+mod target;
 
 use cchaha_cli::{args, exit, interrupt, output};
 use clap::{Parser, Subcommand};
@@ -28,13 +30,14 @@ Examples:
   quantize model-f16.gguf model-q4_k_m.gguf --type Q4_K_M
   quantize Qwen2.5-Coder-1.5B/ qwen.gguf --type Q4_K_M --imatrix qwen.imatrix.gguf
   quantize model-f16.gguf --type Q3_K_M --tensor-type ffn_down=Q5_K --dry-run
+  quantize imatrix -m model-f16.gguf --text calibration.txt -o model.imatrix.gguf
   quantize model-f16.gguf model-4.5.gguf --to-bits-per-weight 4.5 --text calibration.txt
   quantize compare model-f16.gguf model-4.5.gguf --text held-out.txt
   quantize verify model-q4_k_m.gguf
 
-The output appears only when it is complete. Every flag --some-name can also be set by the environment variable
-CCHAHA_ARG_SOME_NAME. Exit codes: 0 ok, 1 failure, 2 usage, 3 model missing or corrupt, 4 does not fit in memory,
-130 interrupted.";
+The output appears only when it is complete. Every flag --some-name can also be set by the
+environment variable CCHAHA_ARG_SOME_NAME. Exit codes: 0 ok, 1 failure, 2 usage,
+3 model missing or corrupt, 4 does not fit in memory, 130 interrupted.";
 
 /// Make small GGUF files of models, and measure what was lost.
 #[derive(Debug, Parser)]

@@ -1,6 +1,8 @@
 //! Where weights come from: one trait, whatever the files look like.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -52,20 +54,36 @@ pub(crate) struct SourceTensor {
     pub(crate) format: Format,
 }
 
+/// Refuses names of models on the hub where a file is wanted.
+///
+/// # Errors
+/// Where the path begins with `hf:`.
+pub(crate) fn local(path: &Path) -> Result<&Path> {
+    match path.to_str().filter(|text| text.starts_with("hf:")) {
+        None => Ok(path),
+        Some(name) => Err(Failure::usage(format!(
+            "{name} is a model on the hub; `cchaha-run pull {name}` fetches it and prints its path, which is wanted here"
+        ))),
+    }
+}
+
 /// Opens whatever is at `path`.
 ///
 /// # Errors
 /// Where nothing is there, or it is damaged or of an unknown kind.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Source>> {
+    let path = local(path)?;
     if crate::hf::is_checkpoint(path) {
         return Ok(Box::new(crate::hf::HfSource::open(path)?));
     }
     Ok(Box::new(GgufSource::open(path)?))
 }
 
-/// A GGUF file, or all parts of a split one.
+/// A GGUF file, or all parts of a split one. Rows are read and not mapped, so that the source takes no memory however
+/// large it is.
 pub(crate) struct GgufSource {
     gguf: Gguf,
+    files: Vec<File>,
     metadata: Metadata,
     tensors: Vec<SourceTensor>,
 }
@@ -84,7 +102,25 @@ impl GgufSource {
                 metadata.set(key, value.clone());
             }
         }
-        Ok(GgufSource { gguf, metadata, tensors })
+        let failed = |path: &Path, error| Failure::model(format!("cannot open {}: {error}", path.display()));
+        let files = gguf.paths().iter().map(|path| File::open(path).map_err(|error| failed(path, error)));
+        let files = files.collect::<Result<_>>()?;
+        Ok(GgufSource { gguf, files, metadata, tensors })
+    }
+
+    fn bytes(&self, tensor: usize, rows: Range<usize>) -> Result<Vec<u8>> {
+        let info = &self.gguf.tensors()[tensor];
+        let failed = |problem: &dyn std::fmt::Display| {
+            Failure::model(format!("{}: rows of {} cannot be read: {problem}", self.name(), info.name))
+        };
+        let row_bytes = info.format.row_bytes(info.dims.cols());
+        let row_bytes = row_bytes.filter(|_| rows.start <= rows.end && rows.end <= info.dims.rows());
+        let (row_bytes, file) =
+            row_bytes.zip(self.files.get(info.part as usize)).ok_or_else(|| failed(&"they do not exist"))?;
+        let mut bytes = vec![0; rows.len() * row_bytes];
+        let offset = info.offset + (rows.start * row_bytes) as u64;
+        read_at(file, &mut bytes, offset).map_err(|error| failed(&error))?;
+        Ok(bytes)
     }
 }
 
@@ -106,17 +142,33 @@ impl Source for GgufSource {
     }
 
     fn read_rows(&self, tensor: usize, rows: Range<usize>, out: &mut [f32]) -> Result {
-        let SourceTensor { name, format, .. } = &self.tensors[tensor];
-        let bytes = self.stored_rows(tensor, rows);
-        let bytes =
-            bytes.ok_or_else(|| Failure::other(format!("{}: rows of {name} do not exist", self.name())))?;
-        cchaha::kernels::formats::dequantize(*format, &bytes, out);
+        let bytes = self.bytes(tensor, rows)?;
+        cchaha::kernels::formats::dequantize(self.tensors[tensor].format, &bytes, out);
         Ok(())
     }
 
     fn stored_rows(&self, tensor: usize, rows: Range<usize>) -> Option<Cow<'_, [u8]>> {
-        let info = &self.gguf.tensors()[tensor];
-        let row_bytes = info.format.row_bytes(info.dims.cols())?;
-        info.data.as_slice().get(rows.start * row_bytes..rows.end * row_bytes).map(Cow::Borrowed)
+        // What cannot be read here cannot be read by `read_rows` either, and that says why.
+        self.bytes(tensor, rows).ok().map(Cow::Owned)
     }
+}
+
+/// Fills `out` with what is at `offset`.
+#[cfg(unix)]
+pub(crate) fn read_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
+}
+
+/// Fills `out` with what is at `offset`.
+#[cfg(windows)]
+pub(crate) fn read_at(file: &File, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !out.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, out, offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        out = &mut out[read..];
+        offset += read as u64;
+    }
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! Flags that several subcommands share.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use cchaha::code::{LANGUAGES, Language, PLAIN};
+use cchaha::code::{LANGUAGES, Language, MARKDOWN, PLAIN};
 use cchaha::{
     DEFAULT_CONTEXT, DEVICES, Device, FULL_BUDGET, Model, OFFERED, POLICIES, Policy, ROPES, RopeOptions,
-    Seen, SessionOptions, WindowOptions, dynamic_budget,
+    Seen, SessionOptions, Upload, WindowOptions, dynamic_budget,
 };
 pub(crate) use cchaha_cli::args::{above_zero, finite, fraction, not_negative, positive, whole};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -13,6 +14,7 @@ use clap::{Args, Command, Parser, ValueHint};
 
 use crate::commands;
 use crate::exit::{Failure, Result};
+use crate::output::{Unit, progress_in};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,6 +74,10 @@ pub(crate) struct BackendArgs {
     /// What runs the model; oracle is the f64 reference, as exact as can be and very slow
     #[arg(long, value_name = "DEVICE", value_parser = device(), default_value = DEVICES[0].0)]
     device: Device,
+
+    /// Layers the graphics device computes, from the first on (-ngl); the processor computes the rest [default: as many as fit]
+    #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", value_parser = whole::<usize>)]
+    pub(crate) gpu_layers: Option<usize>,
 
     /// Keep activations in f32 where the fast kernels round them: slower, within f32 rounding of exact arithmetic
     #[arg(long)]
@@ -150,7 +156,7 @@ fn policy_help() -> String {
 pub(crate) fn language(name: &str) -> std::result::Result<&'static Language, String> {
     Language::named(name).ok_or_else(|| {
         let names: Vec<&str> = LANGUAGES.iter().map(|language| language.name).collect();
-        format!("known are {} and plain", names.join(", "))
+        format!("known are {}, markdown and plain", names.join(", "))
     })
 }
 
@@ -158,6 +164,8 @@ impl BackendArgs {
     pub(crate) fn options(&self) -> SessionOptions {
         SessionOptions {
             device: self.device,
+            gpu_layers: self.gpu_layers,
+            upload: Some(upload()),
             exact: self.exact,
             isa: self.isa.clone(),
             kernel: self.kernel.clone(),
@@ -171,6 +179,19 @@ impl BackendArgs {
             ..SessionOptions::default()
         }
     }
+}
+
+/// Shows how the upload of weights goes on.
+fn upload() -> Upload {
+    let bar = Mutex::new(None);
+    Upload(Arc::new(move |done, total| {
+        let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = bar.get_or_insert_with(|| progress_in(Unit::Bytes, "uploading"));
+        shown.at(done as usize, total as usize);
+        if done >= total {
+            *bar = None;
+        }
+    }))
 }
 
 /// Where and how one session runs.
@@ -208,6 +229,11 @@ impl DeviceArgs {
             options.window.budget = Some(dynamic_budget(options.window.language, text));
         }
         options
+    }
+
+    /// For a conversation: prose with code in it, unless a language is given.
+    pub(crate) fn of_chat(&mut self) {
+        self.backend.window.language.get_or_insert(&MARKDOWN);
     }
 
     /// Says and draws what the window shows, where that is asked for.

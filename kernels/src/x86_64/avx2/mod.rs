@@ -23,6 +23,7 @@ mod weights;
 
 use cchaha_plan::Activation;
 
+use crate::gemm::Matrix;
 use crate::generic;
 use crate::generic::attend::Attend;
 use crate::generic::elementwise::Input;
@@ -69,9 +70,30 @@ bind!(
     up: Option<Input<'_>>,
     out: &mut [f32]
 );
+bind!(pack_cols = generic::gemm::pack_cols, b: Matrix<'_>, panel: usize, out: &mut [f32]);
+bind!(
+    gemm_tile = generic::gemm::tile,
+    a: Matrix<'_>,
+    b: &[f32],
+    accumulate: bool,
+    packed: &mut Vec<f32>,
+    out: &mut Tile<'_, f32>
+);
 bind!(add = generic::elementwise::add, a: Input<'_>, b: Input<'_>, out: &mut [f32]);
 bind!(scale = generic::elementwise::scale, factor: f32, x: &mut [f32]);
 bind!(softcap = generic::elementwise::softcap, cap: f32, x: &mut [f32]);
+
+/// Runs `f` compiled for AVX2, as far as what it calls is inlined.
+#[inline]
+pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn compiled<R>(_: Avx2, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    let token = token();
+    // SAFETY: the token proves that the instructions are there.
+    unsafe { compiled(token, f) }
+}
 
 /// One 16-bit matrix kernel per format.
 macro_rules! formats {

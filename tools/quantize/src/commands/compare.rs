@@ -17,6 +17,7 @@ use crate::evaluate::{Evaluation, ROWS, Windows, backend, kl_divergence, log_sum
 use crate::exit::{Failure, Result};
 use crate::picture;
 use crate::pipeline::ordered;
+use crate::source::local;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,9 +25,10 @@ Examples:
   quantize compare model-f16.gguf model-q4_k_m.gguf --json > loss.json
   quantize compare model-f16.gguf model-q4_k_m.gguf --svg loss.svg
 
-rel. RMSE is the root mean square error over the root mean square of A's values. KL divergence is that of B's next-token
-distribution from A's in nats, over the second half of each window of the text; top-1 agreement is how often both
-find the same token likeliest.";
+rel. RMSE is the root mean square error over the root mean square of A's values. KL divergence
+is that of B's next-token distribution from A's in nats, over the second half of each window of
+the text; top-1 agreement is how often both find the same token likeliest. Use a text that was
+not used to make B.";
 
 /// Measure how far one file of a model is from another
 #[derive(Debug, Args)]
@@ -129,7 +131,7 @@ impl Compare {
     /// Measures and prints.
     pub(crate) fn run(self) -> Result {
         let stop = Stoppable::begin();
-        let (a, b) = (Gguf::open(&self.a), Gguf::open(&self.b));
+        let (a, b) = (Gguf::open(local(&self.a)?), Gguf::open(local(&self.b)?));
         let (a, b) = (a.map_err(cchaha::Error::from)?, b.map_err(cchaha::Error::from)?);
         let tensors = tensor_errors(&a, &b, self.threads.unwrap_or_else(cores), &stop)?;
         let sizes = [a.file_len(), b.file_len()];

@@ -11,12 +11,14 @@ use cchaha_cli::output::{Align, Out, Table, bytes, count, plural, progress};
 use clap::{Args, ValueHint};
 
 use crate::budget::{Found, Search};
-use crate::convert::{Conversion, paths};
+use crate::convert::Conversion;
 use crate::evaluate::{Windows, backend, collect};
 use crate::exit::{Failure, Result};
 use crate::imatrix::Imatrix;
+use crate::measured::Measured;
 use crate::recipe::{MIXES, Mix, Override, Recipe};
 use crate::source::{self, Source};
+use crate::target;
 
 const USAGE: &str = "quantize IN OUT --type TYPE";
 
@@ -59,7 +61,8 @@ pub(crate) struct Convert {
     #[arg(long)]
     pure: bool,
 
-    /// How much each column matters, as `quantize imatrix` or llama.cpp measured it
+    /// How much each column matters, as `quantize imatrix` or llama.cpp measured it; a size search without one
+    /// measures it on --text
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     imatrix: Option<PathBuf>,
 
@@ -67,13 +70,18 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "X", value_parser = above_zero, conflicts_with_all = ["mix", "to_size"], requires = "text")]
     to_bits_per_weight: Option<f32>,
 
-    /// Instead of --type: choose each tensor's format so that a file of this size loses the least on --text
+    /// Instead of --type: choose each tensor's format so that a file of this size, as in 500M, loses the least on
+    /// --text
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "mix", requires = "text")]
     to_size: Option<u64>,
 
-    /// A text like those the model is for, on which the loss is measured
+    /// For a size search, a text like those the model is for, on which the loss is measured; 100 KB are plenty
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     text: Option<PathBuf>,
+
+    /// Where a size search keeps what it measures: cut short it goes on there, and another size of the model takes seconds
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "text")]
+    measured: Option<PathBuf>,
 
     /// Print what would be done, tensor by tensor, and write nothing
     #[arg(long)]
@@ -87,7 +95,7 @@ pub(crate) struct Convert {
     #[arg(short = 'j', long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
 
-    /// Overwrite OUT
+    /// Overwrite OUT, of a split model every part
     #[arg(short, long)]
     force: bool,
 }
@@ -100,7 +108,7 @@ impl Convert {
         let source = source::open(input)?;
         let source = source.as_ref();
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
-            check_target(source, output, self.force)?;
+            target::check(source, output, self.split_max_size.is_some(), self.force)?;
         }
         let mut imatrix = self.imatrix.as_deref().map(Imatrix::read).transpose()?;
         let threads = self.threads.unwrap_or_else(cores);
@@ -127,8 +135,12 @@ impl Convert {
         }
         let output =
             self.output.as_deref().ok_or_else(|| Failure::usage(format!("no output given: {USAGE}")))?;
+        target::check_room(output, conversion.sizes().iter().sum())?;
         let start = Instant::now();
         let written = conversion.write(output)?;
+        if self.split_max_size.is_some() {
+            target::remove_older_parts(output, &written);
+        }
         let seconds = start.elapsed().as_secs_f64();
         let total = Totals::of(&conversion);
         let mut out = Out::new();
@@ -180,7 +192,8 @@ impl Convert {
         let Some(imatrix) = imatrix else { return Err(Failure::other("no importance matrix")) };
         let windows = Windows::read(&model, text, SEARCH_TOKENS, None)?.spread(SEARCH_WINDOWS);
         let search = Search { source, model: &model, imatrix, windows: &windows, threads };
-        let Found { formats, predicted } = search.run(&backend, bytes, &stop)?;
+        let mut measured = Measured::open(self.measured.as_deref(), source.tensors(), &windows)?;
+        let Found { formats, predicted } = search.run(&backend, bytes, &mut measured, &stop)?;
         tracing::info!("expected divergence {predicted:.5} nats on {}", text.display());
         Ok((formats.clone(), file_type(&formats, source)))
     }
@@ -218,31 +231,6 @@ fn warn(conversion: &Conversion<'_>) {
             tracing::warn!("the importance matrix does not know {}", plural(missing, "tensor"));
         }
     }
-}
-
-/// Refuses targets that would cost something.
-pub(crate) fn check_target(source: &dyn Source, target: &Path, force: bool) -> Result {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let existing = real(target);
-    if existing.is_some() && source.files().iter().any(|file| real(file) == existing) {
-        return Err(Failure::usage(format!(
-            "{} is the input itself; give another name for the output",
-            target.display()
-        )));
-    }
-    if target.is_dir() {
-        return Err(Failure::usage(format!(
-            "{} is a folder, expected a file name for the output",
-            target.display()
-        )));
-    }
-    if existing.is_some() && !force {
-        return Err(Failure::usage(format!(
-            "{} exists; give another name, or --force to overwrite it",
-            target.display()
-        )));
-    }
-    Ok(())
 }
 
 /// Sums over all tensors.
@@ -298,7 +286,7 @@ fn table(conversion: &Conversion<'_>) -> Result {
     out.line(format_args!("bits per weight  {:.3}", total.bits_per_weight()))?;
     let parts = conversion.parts().len();
     if parts > 1 {
-        let last = paths(Path::new("OUT.gguf"), parts).pop().unwrap_or_default();
+        let last = target::paths(Path::new("OUT.gguf"), parts).pop().unwrap_or_default();
         out.line(format_args!("files            {parts}, up to {}", last.display()))?;
     }
     out.flush()

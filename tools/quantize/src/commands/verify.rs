@@ -42,7 +42,7 @@ pub(crate) struct Verify {
 impl Verify {
     /// Checks it.
     pub(crate) fn run(self) -> Result {
-        let file = Gguf::open(&self.file).map_err(cchaha::Error::from)?;
+        let file = Gguf::open(crate::source::local(&self.file)?).map_err(cchaha::Error::from)?;
         let sums = sums(&file)?;
         let tensors = file.tensors();
         let total = tensors.iter().map(|t| t.data.len()).sum();

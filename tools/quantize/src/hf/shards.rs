@@ -9,6 +9,7 @@ use safetensors::tensor::{Dtype, Metadata};
 use super::damaged;
 use super::json::Object;
 use crate::exit::Result;
+use crate::source::read_at;
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
@@ -143,22 +144,4 @@ impl Shards {
             |error| damaged(&self.paths[file], format_args!("cannot be read at offset {offset}: {error}"));
         read_at(&self.files[file], out, offset).map_err(failed)
     }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, out: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    while !out.is_empty() {
-        let read = std::os::windows::fs::FileExt::seek_read(file, out, offset)?;
-        if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        out = &mut out[read..];
-        offset += read as u64;
-    }
-    Ok(())
 }

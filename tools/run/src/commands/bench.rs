@@ -1,18 +1,23 @@
 //! `bench`: prompt and generation rates, in `llama-bench`'s terms and formats.
 
+mod profile;
+
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cchaha::kernels::{Cpu, CpuOptions};
 use cchaha::{Model, Session, SessionOptions};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use serde::Serialize;
 
 use crate::args::{BackendArgs, ModelArgs, positive, whole};
 use crate::exit::{Failure, Result};
 use crate::interrupt::Stoppable;
 use crate::output::{Out, bytes, count};
+
+use self::profile::Profile;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +59,10 @@ pub(crate) struct Bench {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Format,
 
+    /// Time every kernel on the graphics device and print where the time goes; with a FILE, also draw that there as SVG
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, num_args = 0..=1, default_missing_value = "-")]
+    profile: Option<PathBuf>,
+
     #[command(flatten)]
     backend: BackendArgs,
 }
@@ -76,7 +85,7 @@ struct Row {
     build_commit: &'static str,
     build_number: u32,
     cpu_info: String,
-    gpu_info: &'static str,
+    gpu_info: String,
     backends: String,
     model_filename: String,
     model_type: String,
@@ -213,16 +222,27 @@ impl Test {
 
     /// Time of the part that counts.
     fn run(&self, session: &mut Session, tokens: &[u32], stop: &Stoppable) -> Result<Duration> {
-        let mut go_on = |_| stop.flow();
-        session.truncate(0);
-        let (before, rest) = tokens.split_at(self.depth);
-        session.feed(before, &mut go_on)?;
+        self.go_before(session, tokens, stop)?;
         let start = Instant::now();
+        self.go(session, tokens, stop)?;
+        Ok(start.elapsed())
+    }
+
+    /// What comes before the part that counts.
+    fn go_before(&self, session: &mut Session, tokens: &[u32], stop: &Stoppable) -> Result {
+        session.truncate(0);
+        Ok(session.feed(&tokens[..self.depth], &mut |_| stop.flow())?)
+    }
+
+    /// The part that counts.
+    fn go(&self, session: &mut Session, tokens: &[u32], stop: &Stoppable) -> Result {
+        let mut go_on = |_| stop.flow();
+        let rest = &tokens[self.depth..];
         session.feed(&rest[..self.prompt], &mut go_on)?;
         for token in &rest[self.prompt..self.tokens()] {
             session.feed(&[*token], &mut go_on)?;
         }
-        Ok(start.elapsed())
+        Ok(())
     }
 }
 
@@ -240,6 +260,7 @@ impl Bench {
         let model = Arc::new(self.model.open()?);
         let tokens = tokens(&model, context);
         let stop = Stoppable::begin();
+        let mut profiles = Vec::new();
         let mut printer = Printer { format: self.output, out: Out::new(), rows: 0 };
         let threads = if self.threads.is_empty() { vec![default_threads()?] } else { self.threads.clone() };
         for threads in threads {
@@ -256,10 +277,22 @@ impl Bench {
                 for _ in 0..=self.repetitions {
                     times.push(test.run(&mut session, &tokens, &stop)?);
                 }
-                printer.row(self.row(&session, test, threads, &times[1..]))?;
+                let row = self.row(&session, test, threads, &times[1..]);
+                if self.profile.is_some() {
+                    profiles.push(profile(&mut session, test, row.name(), &tokens, &stop)?);
+                }
+                printer.row(row)?;
             }
         }
-        printer.end()
+        printer.end()?;
+        let mut out = Out::new();
+        profiles.iter().try_for_each(|profile| profile.print(&mut out))?;
+        match &self.profile {
+            Some(path) if path.as_os_str() != "-" => std::fs::write(path, profile::svg(&profiles))
+                .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))?,
+            _ => {}
+        }
+        out.flush()
     }
 
     fn row(&self, session: &Session, test: &Test, threads: usize, times: &[Duration]) -> Row {
@@ -274,7 +307,7 @@ impl Bench {
             build_commit: option_env!("CCHAHA_BUILD_COMMIT").unwrap_or("unknown"),
             build_number: 0,
             cpu_info: cpu_info(),
-            gpu_info: "",
+            gpu_info: session.gpu().map_or(String::new(), |gpu| gpu.adapter().name.clone()),
             backends: session.backend_name().split(' ').next().unwrap_or_default().to_uppercase(),
             model_filename: model.gguf().name().to_owned(),
             model_type: model_type(model, n_params),
@@ -285,7 +318,10 @@ impl Bench {
             n_threads: threads,
             type_k: "f16",
             type_v: "f16",
-            n_gpu_layers: 0,
+            n_gpu_layers: match (session.gpu(), self.backend.gpu_layers) {
+                (None, _) => 0,
+                (Some(_), layers) => layers.unwrap_or(usize::MAX).min(model.plan().layers()) as u32,
+            },
             n_prompt: test.prompt,
             n_gen: test.gen_,
             n_depth: test.depth,
@@ -298,6 +334,26 @@ impl Bench {
             samples_ts: rates,
         }
     }
+}
+
+/// The test once more, with every kernel timed.
+fn profile(
+    session: &mut Session,
+    test: &Test,
+    name: String,
+    tokens: &[u32],
+    stop: &Stoppable,
+) -> Result<Profile> {
+    let Some(gpu) = session.gpu().cloned() else {
+        return Err(Failure::usage("--profile times the kernels of a graphics device; add --device gpu"));
+    };
+    let probe = gpu.read_bytes_per_s().map_err(cchaha::Error::from)?;
+    test.go_before(session, tokens, stop)?;
+    gpu.set_profile(true).map_err(cchaha::Error::from)?;
+    let outcome = test.go(session, tokens, stop);
+    gpu.set_profile(false).map_err(cchaha::Error::from)?;
+    outcome?;
+    Ok(Profile::new(name, test.tokens(), gpu.take_times(), probe))
 }
 
 /// `n` tokens, the same ones every time: BOS where there is one, then anything.

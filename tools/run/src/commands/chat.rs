@@ -58,8 +58,9 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    pub(crate) fn run(self) -> Result {
+    pub(crate) fn run(mut self) -> Result {
         let model = Arc::new(self.model.open()?);
+        self.device.of_chat();
         let source = self.chat_template.as_deref().map(input::file).transpose()?;
         let request =
             GenerateRequest { max_tokens: self.n_predict.unwrap_or(usize::MAX), ..self.sampling.request() };

@@ -35,14 +35,23 @@ struct Probe {
     /// `None` for the processor.
     adapter: Option<AdapterInfo>,
     name: String,
-    /// Bytes per second, or why there is none.
-    rate: std::result::Result<f64, String>,
+    /// What was measured, or why nothing was.
+    rates: std::result::Result<Rates, String>,
+}
+
+/// What was measured of a device.
+#[derive(Clone, Copy, Default)]
+struct Rates {
+    /// Bytes read from memory in a second.
+    read: f64,
+    /// Products of 8-bit weights in a second, for 64 tokens at once.
+    products: f64,
 }
 
 impl Probe {
     /// Whether `--device auto` would consider it.
     fn eligible(&self) -> bool {
-        self.rate.is_ok() && self.adapter.as_ref().is_none_or(|info| info.kind != AdapterKind::Software)
+        self.rates.is_ok() && self.adapter.as_ref().is_none_or(|info| info.kind != AdapterKind::Software)
     }
 }
 
@@ -52,7 +61,7 @@ impl Doctor {
         let model = args.model.is_some().then(|| args.open()).transpose()?;
         let mut probes = vec![processor()?];
         probes.extend(adapters().into_iter().map(graphics));
-        let rate = |probe: &Probe| probe.rate.as_ref().copied().unwrap_or(0.0);
+        let rate = |probe: &Probe| probe.rates.as_ref().map_or(0.0, |rates| rates.read);
         let eligible = probes.iter().filter(|probe| probe.eligible());
         let used = eligible.max_by(|a, b| rate(a).total_cmp(&rate(b))).map(|probe| probe.name.clone());
         let mut out = Out::new();
@@ -75,7 +84,8 @@ impl Doctor {
 fn processor() -> Result<Probe> {
     let cpu = Cpu::new(CpuOptions::default()).map_err(cchaha::Error::from)?;
     let name = cchaha::plan::Backend::name(&cpu);
-    Ok(Probe { adapter: None, name, rate: Ok(cchaha::cpu_read_bytes_per_s()) })
+    let rates = Rates { read: cchaha::cpu_read_bytes_per_s(), products: cchaha::products_per_s(&cpu)? };
+    Ok(Probe { adapter: None, name, rates: Ok(rates) })
 }
 
 fn graphics(info: AdapterInfo) -> Probe {
@@ -83,19 +93,14 @@ fn graphics(info: AdapterInfo) -> Probe {
         if let Some(reason) = &info.refused {
             return Err(reason.clone());
         }
-        let gpu = Gpu::new(&GpuOptions {
-            decode: cchaha::blocks,
-            exact: false,
-            adapter: Some(&info.name),
-            kernel: None,
-            checked: false,
-            progress: None,
-            reference: None,
-        });
-        gpu.and_then(|gpu| gpu.read_bytes_per_s()).map_err(|error| error.message)
+        let gpu = Gpu::new(&GpuOptions { adapter: Some(&info.name), ..GpuOptions::new(cchaha::blocks) });
+        let gpu = gpu.map_err(|error| error.message)?;
+        let read = gpu.read_bytes_per_s().map_err(|error| error.message)?;
+        let products = cchaha::products_per_s(&gpu).map_err(|error| error.to_string())?;
+        Ok(Rates { read, products })
     };
-    let rate = measure();
-    Probe { name: info.name.clone(), adapter: Some(info), rate }
+    let rates = measure();
+    Probe { name: info.name.clone(), adapter: Some(info), rates }
 }
 
 /// The most tokens a second the device can generate with this model.
@@ -115,11 +120,12 @@ fn print(out: &mut Out, probe: &Probe, model: Option<&Model>) -> Result {
             out.line(format_args!("  subgroups   {} to {}", info.subgroup.0, info.subgroup.1))?;
         }
     }
-    match &probe.rate {
-        Ok(rate) => {
-            out.line(format_args!("  reads       {:.1} GB/s", rate / 1e9))?;
+    match &probe.rates {
+        Ok(rates) => {
+            out.line(format_args!("  reads       {:.1} GB/s", rates.read / 1e9))?;
+            out.line(format_args!("  multiplies  {:.1} billion 8-bit weights/s", rates.products / 1e9))?;
             if let Some(model) = model {
-                let (name, most) = (model.name(), tokens_per_s(*rate, model));
+                let (name, most) = (model.name(), tokens_per_s(rates.read, model));
                 out.line(format_args!("  generates   at most {most:.1} tokens/s with {name}"))?;
             }
         }
@@ -132,13 +138,14 @@ fn print(out: &mut Out, probe: &Probe, model: Option<&Model>) -> Result {
 }
 
 fn object(probe: &Probe, model: Option<&Model>) -> Value {
-    let rate = probe.rate.as_ref().ok();
+    let rates = probe.rates.as_ref().ok();
     let adapter = probe.adapter.as_ref().map(|info| {
         json!({ "kind": info.kind.to_string(), "api": info.api, "driver": info.driver,
                 "max_binding_bytes": info.max_binding_bytes, "max_buffer_bytes": info.max_buffer_bytes,
                 "workgroup_bytes": info.workgroup_bytes, "subgroup": [info.subgroup.0, info.subgroup.1],
                 "features": info.features })
     });
-    json!({ "name": probe.name, "adapter": adapter, "read_bytes_per_s": rate, "refused": probe.rate.as_ref().err(),
-            "most_tokens_per_s": rate.zip(model).map(|(rate, model)| tokens_per_s(*rate, model)) })
+    json!({ "name": probe.name, "adapter": adapter, "read_bytes_per_s": rates.map(|rates| rates.read),
+            "products_per_s": rates.map(|rates| rates.products), "refused": probe.rates.as_ref().err(),
+            "most_tokens_per_s": rates.zip(model).map(|(rates, model)| tokens_per_s(rates.read, model)) })
 }

@@ -102,7 +102,16 @@ fn gpu(json: bool) -> Result {
                 json!({ "name": row.name, "formats": formats })
             })
             .collect();
-        out.json(&json!({ "kernels": kernels, "layouts": layouts }))?;
+        let chosen: Vec<Value> = chosen_by_time()
+            .iter()
+            .flat_map(|(adapter, chosen)| {
+                chosen.iter().map(move |c| {
+                    json!({ "adapter": adapter, "op": c.op, "format": c.format.name(), "most_rows": c.most_rows,
+                            "kernel": c.kernel.name, "bytes_per_s": c.bytes_per_s })
+                })
+            })
+            .collect();
+        out.json(&json!({ "kernels": kernels, "layouts": layouts, "chosen": chosen }))?;
         return out.flush();
     }
     let mut table = Table::new(&[
@@ -123,7 +132,32 @@ fn gpu(json: bool) -> Result {
         table.row([row.name.to_owned(), names(row.formats)]);
     }
     table.print(&mut out)?;
+    for (adapter, chosen) in chosen_by_time() {
+        out.line(format_args!("\nchosen by time on {adapter}"))?;
+        let mut table = Table::new(&[
+            ("op", Align::Left),
+            ("weights", Align::Left),
+            ("rows", Align::Left),
+            ("kernel", Align::Left),
+            ("GB/s", Align::Right),
+        ]);
+        for c in chosen {
+            table.row([
+                c.op.to_owned(),
+                c.format.to_string(),
+                format!("to {}", c.most_rows),
+                c.kernel.name.to_owned(),
+                format!("{:.1}", c.bytes_per_s / 1e9),
+            ]);
+        }
+        table.print(&mut out)?;
+    }
     out.flush()
+}
+
+/// What earlier runs chose by time, by adapter.
+fn chosen_by_time() -> Vec<(String, Vec<shaders::Chosen>)> {
+    cchaha::cache_folder().map(|folder| shaders::kept_choices(&folder)).unwrap_or_default()
 }
 
 fn isa(name: &str) -> Result<Isa> {

@@ -83,7 +83,10 @@ impl Reference {
             };
         };
         let same = |parts: &&Vec<&str>| parts[0].eq_ignore_ascii_case(quant);
-        let named: Vec<_> = models.iter().filter(|parts| has(parts[0], quant)).collect();
+        let mut named: Vec<_> = models.iter().filter(|parts| has(parts[0], quant)).collect();
+        // Some repositories have the same model both whole and split.
+        let wholes: Vec<&str> = named.iter().filter_map(|parts| parts[0].strip_suffix(".gguf")).collect();
+        named.retain(|parts| !split(parts[0]).is_some_and(|(stem, ..)| wholes.contains(&stem)));
         match (models.iter().find(same).as_ref(), named.as_slice()) {
             (Some(parts), _) | (None, [parts]) => Ok(parts.to_vec()),
             (None, []) => Err(missing(format!("hf:{} has no {quant}; it has {}", self.repo, all()))),
@@ -175,6 +178,8 @@ mod tests {
             "fp16/m-fp16-00001-of-00002.gguf",
             "fp16/m-fp16-00002-of-00002.gguf",
             "m-q2_k-00001-of-00002.gguf",
+            "m-q6_k.gguf",
+            "m-q6_k-00001-of-00001.gguf",
         ];
         let choose = |quant: Option<&str>| {
             let quant = quant.map(str::to_owned);
@@ -184,6 +189,8 @@ mod tests {
         assert_eq!(choose(Some("Q8_0")), Ok(vec!["m-q8_0.gguf"]));
         assert_eq!(choose(Some("m-q8_0.gguf")), Ok(vec!["m-q8_0.gguf"]));
         assert_eq!(choose(Some("FP16")), Ok(vec![names[4], names[5]]));
+        assert_eq!(choose(Some("Q6_K")), Ok(vec!["m-q6_k.gguf"]), "whole rather than split");
+        assert_eq!(choose(Some("m-q6_k-00001-of-00001.gguf")), Ok(vec![names[8]]));
         for (quant, word) in [("Q4_K", "has no Q4_K"), ("Q2_K", "has no Q2_K"), ("m", "could be each of")] {
             let error = choose(Some(quant)).expect_err("no such model");
             assert!(error.contains(word), "{error}");

@@ -287,6 +287,7 @@ impl Scanner {
     }
 
     /// What follows is in this language; no scope of what came before goes on.
+    #[cold]
     fn turn_to(&mut self, language: &'static Language) {
         while self.inner.outline.depth() > 0 {
             self.inner.outline.close();

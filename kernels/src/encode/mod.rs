@@ -1,6 +1,6 @@
 //! Encoders: how numbers become the bytes of a weight.
 //!
-//! What is minimized is `sum_i w_i (x_i - decoded_i)^2`, with `w_i` the importance of each column to the power of 21/32, or all
+//! What is minimized is `sum_i w_i (x_i - decoded_i)^2`, with `w_i` the importance of each column to the power of 23/32, or all
 //! ones. Every encoder is written once over [`Simd`](crate::simd::Simd) and bound per instruction set; all bindings give the
 //! same bytes.
 //!
@@ -73,14 +73,15 @@ pub(crate) fn blocks<S: Simd, E: BlockEncoder>(s: S, x: &[f32], w: Option<&[f32]
     }
 }
 
-/// `importance^(21/32)`. Importance is measured on a text that is not the one the model will see, so what it says is
+/// `importance^(23/32)`. Importance is measured on a text that is not the one the model will see, so what it says is
 /// believed in part: the columns it finds unimportant still count for something. With this power both the weighted and
 /// the plain error stay below those of ggml's encoders on real tensors. Square roots are the same on every machine.
 #[inline(always)]
 fn temper(importance: f32) -> f32 {
     let half = importance.sqrt();
     let eighth = half.sqrt().sqrt();
-    half * eighth * eighth.sqrt().sqrt()
+    let sixteenth = eighth.sqrt();
+    half * eighth * sixteenth * sixteenth.sqrt()
 }
 
 /// The weights of a block: relative to their mean, and never so small that a value does not count at all.

@@ -1,9 +1,11 @@
 """Draws how long encoding takes, by type: `quantize` and llama.cpp's `llama-quantize` side by side.
 
     python tests/quantize/times.py QUANTIZE LLAMA_QUANTIZE SOURCE-f16.gguf PICTURE.svg [--layers N] [--rounds N] [--threads N]
+                                   [--mixes] [--types TYPE ...]
 
 Both programs make the same pure types of the same file, in turns, on an idle machine; the median of the rounds counts,
 wall clock from start to end, files in memory (/dev/shm). With --layers only the first layers and no embeddings are taken.
+With --mixes types are the usual mixes, such as Q4_K_M. The memory printed is the most that was resident, mapped files too.
 Needs numpy, gguf==0.19.0.
 """
 
@@ -44,10 +46,19 @@ def cut(source, target, layers):
     writer.close()
 
 
-def seconds(command):
-    start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
+def run(command):
+    """Seconds, and the most memory in MB."""
+    start, most = time.perf_counter(), 0
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while child.poll() is None:
+        # The most so far; what wait4 tells would begin with the memory of this process.
+        for line in pathlib.Path(f"/proc/{child.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                most = int(line.split()[1]) * 1024
+        time.sleep(0.005)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return time.perf_counter() - start, most / 1e6
 
 
 def draw(path, title, rows, command):
@@ -82,7 +93,9 @@ def main():
     args.add_argument("--rounds", type=int, default=3)
     args.add_argument("--threads", type=int, default=os.cpu_count())
     args.add_argument("--types", nargs="+", default=TYPES)
+    args.add_argument("--mixes", action="store_true")
     args = args.parse_args()
+    pure = [] if args.mixes else ["--pure"]
     shown = f"python tests/quantize/times.py quantize llama-quantize SOURCE-f16.gguf PICTURE.svg --layers {args.layers} --rounds {args.rounds}"
     source, made = args.source, f"/dev/shm/times-{os.getpid()}.gguf"
     part = f"/dev/shm/times-source-{os.getpid()}.gguf"
@@ -93,11 +106,13 @@ def main():
         values = sum(int(t.n_elements) for t in gguf.GGUFReader(source).tensors)
         rows = []
         for name in args.types:
-            ours = [args.quantize, source, made, "--type", OURS.get(name, name), "--pure", "--force", "-j", str(args.threads)]
-            theirs = [args.llama_quantize, "--pure", source, made, LLAMA.get(name, name), str(args.threads)]
-            times = [[seconds(ours), seconds(theirs)] for _ in range(args.rounds)]
-            pair = [statistics.median(column) for column in zip(*times)]
-            print(f"{name:7} {pair[0]:7.2f} s {pair[1]:7.2f} s  {pair[1] / pair[0]:.2f}x", flush=True)
+            ours = [args.quantize, source, made, "--type", OURS.get(name, name), *pure, "--force", "-j", str(args.threads)]
+            theirs = [args.llama_quantize, *pure, source, made, LLAMA.get(name, name), str(args.threads)]
+            rounds = [[run(ours), run(theirs)] for _ in range(args.rounds)]
+            pair = [statistics.median(one[0] for one in column) for column in zip(*rounds)]
+            memory = [max(one[1] for one in column) for column in zip(*rounds)]
+            print(f"{name:7} {pair[0]:7.2f} s {pair[1]:7.2f} s  {pair[1] / pair[0]:.2f}x  "
+                  f"{memory[0]:.0f} MB {memory[1]:.0f} MB", flush=True)
             rows.append((name, pair))
         draw(args.picture, f"Encoding {values / 1e6:.0f} million F16 weights, {args.threads} threads", rows, shown)
     finally:

@@ -37,7 +37,6 @@ fn plan(format: Format) -> Plan {
     let step = |op| Step { op, layer: None };
     let (table, matrix) = (WeightId(0), WeightId(1));
     Plan {
-        architecture: "bench".into(),
         steps: vec![
             step(Op::Embed { table, scale: 1.0, out: x }),
             step(Op::MatMul { weight: matrix, bias: None, residual: None, x, out: y }),
@@ -49,14 +48,8 @@ fn plan(format: Format) -> Plan {
             buffer("logits", ROWS, Rows::Logits),
         ],
         weights: vec![weight("table", Format::F16, ROWS), weight("matrix", format, ROWS)],
-        kv: Vec::new(),
-        ropes: Vec::new(),
-        masks: Vec::new(),
-        selections: 0,
-        axes: 1,
         logits,
-        vocab: ROWS,
-        context: PREFILL,
+        ..Plan::new("bench", ROWS, PREFILL)
     }
 }
 

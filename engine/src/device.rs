@@ -73,7 +73,7 @@ impl Opened {
 
     /// The graphics device with the processor for the layers it does not take, and to go on where it fails.
     fn on_gpu(gpu: Gpu, cpu: Cpu, options: &SessionOptions) -> Opened {
-        let offload = Offload { first: gpu.clone(), rest: cpu.clone(), layers: options.gpu_layers };
+        let offload = Offload { device: gpu.clone(), cpu: cpu.clone(), layers: options.gpu_layers };
         Opened { backend: Box::new(Fallback { first: offload, cpu }), gpu: Some(gpu) }
     }
 }
@@ -83,7 +83,7 @@ fn gpu(options: &SessionOptions) -> Result<(Gpu, Cpu)> {
     let row = |name: &&str| shaders::registry().iter().any(|row| row.name == *name);
     let layout = |name: &&str| shaders::LAYOUTS.iter().any(|row| row.name == *name);
     let kernel = options.kernel.as_deref();
-    let gpu_kernel = kernel.filter(|name| row(name) || layout(name));
+    let gpu_kernel = kernel.filter(|names| names.split(',').any(|name| row(&name) || layout(&name)));
     let cpu_options = SessionOptions { kernel: None, ..options.clone() };
     let cpu = cpu(if gpu_kernel.is_some() { &cpu_options } else { options })?;
     let reference = CpuOptions { exact: true, ..CpuOptions::default() };

@@ -1,7 +1,9 @@
 //! Some layers on the graphics device, the rest on the processor: for graphics memory that does not hold a whole model.
 //!
 //! The plan is cut between two layers; each side holds the weights and the KV cache of its own layers, and what crosses is one
-//! row of activations for each token (14 KiB for a 7B model, against gigabytes of weights).
+//! row of activations for each token (14 KiB for a 7B model, against gigabytes of weights). The device takes the last layers:
+//! with them goes the output matrix, which every token reads whole, where with the first ones its memory would hold the table of
+//! embeddings, of which a token reads one row. Steps cannot feed each other: each begins here, with the token of the last.
 
 use std::sync::Arc;
 
@@ -10,9 +12,9 @@ use cchaha_plan::{Backend, Batch, BufferId, Error, ErrorKind, Footprint, Limits,
 
 /// Two back ends and where the cut is.
 pub(crate) struct Offload<B> {
-    pub(crate) first: B,
-    pub(crate) rest: Cpu,
-    /// Layers on the first; as many as fit where not given. What comes after the last layer goes with it.
+    pub(crate) device: B,
+    pub(crate) cpu: Cpu,
+    /// Layers on the device, the last ones and what comes after them; as many as fit where not given.
     pub(crate) layers: Option<usize>,
 }
 
@@ -24,14 +26,14 @@ fn fewer(layers: usize, all: usize) -> usize {
 impl<B: Backend> Offload<B> {
     fn prepare_with(&self, plan: &Arc<Plan>, limits: Limits, layers: usize) -> Result<Box<dyn Runner>> {
         if layers == 0 {
-            return self.rest.prepare(plan.clone(), limits);
+            return self.cpu.prepare(plan.clone(), limits);
         }
         if layers >= plan.layers() {
-            return self.first.prepare(plan.clone(), limits);
+            return self.device.prepare(plan.clone(), limits);
         }
-        let split = plan.split(layers)?;
-        let first = self.first.prepare(Arc::new(split.first), Limits { logits: limits.batch, ..limits })?;
-        let rest = self.rest.prepare(Arc::new(split.rest), limits)?;
+        let split = plan.split(plan.layers() - layers)?;
+        let rest = self.device.prepare(Arc::new(split.rest), limits)?;
+        let first = self.cpu.prepare(Arc::new(split.first), Limits { logits: limits.batch, ..limits })?;
         let rows = (0..limits.batch as u32).collect();
         Ok(Box::new(OffloadRunner { first, rest, handed: split.handed, rows }))
     }
@@ -40,22 +42,22 @@ impl<B: Backend> Offload<B> {
 impl<B: Backend> Backend for Offload<B> {
     fn name(&self) -> String {
         match self.layers {
-            None => self.first.name(),
-            Some(0) => self.rest.name(),
-            Some(layers) => format!("{}, first {layers} layers", self.first.name()),
+            None => self.device.name(),
+            Some(0) => self.cpu.name(),
+            Some(layers) => format!("{}, last {layers} layers", self.device.name()),
         }
     }
 
     fn footprint(&self, plan: &Plan, limits: &Limits) -> Footprint {
-        match self.layers.map(|layers| (layers, plan.split(layers))) {
-            Some((0, _)) => self.rest.footprint(plan, limits),
+        match self.layers.map(|layers| (layers, plan.split(plan.layers().saturating_sub(layers)))) {
+            Some((0, _)) => self.cpu.footprint(plan, limits),
             Some((_, Ok(split))) => {
                 let handing = Limits { logits: limits.batch, ..*limits };
-                let (a, b) =
-                    (self.first.footprint(&split.first, &handing), self.rest.footprint(&split.rest, limits));
+                let a = self.cpu.footprint(&split.first, &handing);
+                let b = self.device.footprint(&split.rest, limits);
                 Footprint { kv_bytes: a.kv_bytes + b.kv_bytes, buffer_bytes: a.buffer_bytes + b.buffer_bytes }
             }
-            _ => self.first.footprint(plan, limits),
+            _ => self.device.footprint(plan, limits),
         }
     }
 
@@ -71,7 +73,7 @@ impl<B: Backend> Backend for Offload<B> {
                         tracing::warn!(
                             "{}; {layers} of {all} layers are tried on {}",
                             error.message,
-                            self.first.name()
+                            self.device.name()
                         );
                     }
                     outcome => return outcome,
@@ -151,7 +153,7 @@ mod tests {
             let model = Model::open(&path).unwrap();
             let want = greedy(&cpu(), model.plan(), |_| {});
             for layers in 0..=model.plan().layers() {
-                let offload = Offload { first: cpu(), rest: cpu(), layers: Some(layers) };
+                let offload = Offload { device: cpu(), cpu: cpu(), layers: Some(layers) };
                 assert_eq!(greedy(&offload, model.plan(), |_| {}), want, "{} at {layers}", path.display());
                 cut += 1;
             }
@@ -179,10 +181,10 @@ mod tests {
         let model = Model::open(&golden.join("stories260K-f32.gguf")).unwrap();
         let want = greedy(&cpu(), model.plan(), |_| {});
         for (room, asked) in [(5, vec![5]), (3, vec![5, 4, 3]), (0, vec![5, 4, 3, 2, 1])] {
-            let first = Small { room, asked: Mutex::default() };
-            let offload = Offload { first, rest: cpu(), layers: None };
+            let device = Small { room, asked: Mutex::default() };
+            let offload = Offload { device, cpu: cpu(), layers: None };
             assert_eq!(greedy(&offload, model.plan(), |_| {}), want);
-            assert_eq!(*offload.first.asked.lock().unwrap(), asked);
+            assert_eq!(*offload.device.asked.lock().unwrap(), asked);
         }
     }
 }

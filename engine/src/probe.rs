@@ -75,21 +75,15 @@ fn plan(repeats: usize) -> Plan {
     }
     ops.push(Op::TakeRows { x: y, out });
     Plan {
-        architecture: "probe".into(),
         steps: ops.into_iter().map(|op| Step { op, layer: None }).collect(),
         buffers: vec![buffer(Rows::Tokens), buffer(Rows::Tokens), buffer(Rows::Logits)],
         weights: vec![
             weight("inputs", Format::F32, TOKENS, table),
             weight("matrix", Format::Q8_0, SIZE, matrix),
         ],
-        kv: Vec::new(),
-        ropes: Vec::new(),
-        masks: Vec::new(),
-        selections: 0,
-        axes: 1,
         logits: out,
-        vocab: TOKENS,
-        context: TOKENS,
+        hands_on: true,
+        ..Plan::new("probe", TOKENS, TOKENS)
     }
 }
 

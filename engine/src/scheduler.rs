@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cchaha_plan::{Backend, Batch, Limits, PAGE_CELLS, Plan, Runner};
+use cchaha_plan::{Backend, Batch, Limits, Observer, PAGE_CELLS, Plan, Runner};
 
 use crate::error::{Error, Result};
 use crate::kv::{KvTable, SequenceId};
@@ -115,6 +115,14 @@ impl Scheduler {
     /// The table of cells, to add, fork, cut and end sequences.
     pub fn kv_mut(&mut self) -> &mut KvTable {
         &mut self.kv
+    }
+
+    /// Shows `observer` what the runner works on.
+    ///
+    /// # Errors
+    /// As [`Runner::observe`].
+    pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) -> Result<()> {
+        Ok(self.runner.observe(observer)?)
     }
 
     /// Evaluates all tokens of all requests, each sequence at most once, and tells `listener` of the logits.

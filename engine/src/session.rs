@@ -16,7 +16,7 @@ use crate::memory::{bytes_text, memory};
 use crate::model::Model;
 use crate::rope::RopeOptions;
 use crate::scheduler::{Listener, Progress, Request, Scheduler, Wanted};
-use crate::window::{self, Reader, Seen, WindowOptions};
+use crate::window::{self, Reader, Seen, Tally, WindowOptions};
 
 /// The context a session has where none is asked for, unless the model was trained for less.
 pub const DEFAULT_CONTEXT: usize = 8192;
@@ -28,7 +28,7 @@ pub struct SessionOptions {
     pub device: Device,
     /// Threads of the processor; all its cores where not given.
     pub threads: Option<usize>,
-    /// Layers the graphics device computes, from the first on, the rest on the processor; as many as fit where not given.
+    /// Layers the graphics device computes, the last ones, the rest on the processor; as many as fit where not given.
     pub gpu_layers: Option<usize>,
     /// Told of the upload of weights to a graphics device.
     pub upload: Option<Upload>,
@@ -49,6 +49,8 @@ pub struct SessionOptions {
     pub window: WindowOptions,
     /// Rotary positions other than the model's own, also for going past the length it was trained for.
     pub rope: Option<RopeOptions>,
+    /// Count how often queries choose each page, for [`Seen::chosen`]; only the processor can.
+    pub count_chosen: bool,
 }
 
 impl Default for SessionOptions {
@@ -66,6 +68,7 @@ impl Default for SessionOptions {
             response: Some(Duration::from_millis(100)),
             window: WindowOptions::default(),
             rope: None,
+            count_chosen: false,
         }
     }
 }
@@ -324,11 +327,11 @@ pub(crate) fn prepare(
     }
     let mut plan = model.plan().clone();
     if let Some(rope) = &options.rope {
-        plan = Arc::new(rope.apply(&plan, context)?);
+        plan = Arc::new(rope.or_of(model.gguf().metadata())?.apply(&plan, context)?);
     }
     let shares = options.window.shares(context)?;
     let shuffled = options.rope.is_some_and(|rope| rope.shuffled);
-    let reader = Reader::new(&plan, shares, shuffled, options.window.language);
+    let mut reader = Reader::new(&plan, shares, shuffled, options.window.language);
     let mut cells = context;
     if let Some(shares) = &shares {
         plan = Arc::new(window::budgeted(&plan, shares));
@@ -348,7 +351,11 @@ pub(crate) fn prepare(
     let limits = Limits { cells, batch: options.batch.min(cells), logits };
     let footprint = backend.footprint(&plan, &limits);
     check_memory(model, footprint, cells)?;
-    let scheduler = Scheduler::new(plan, backend.as_ref(), limits, options.response)?;
+    let mut scheduler = Scheduler::new(plan, backend.as_ref(), limits, options.response)?;
+    if options.count_chosen {
+        let tally = Tally::default();
+        reader.tally = scheduler.observe(Box::new(tally.clone())).is_ok().then_some(tally);
+    }
     Ok(Prepared { scheduler, reader, footprint, backend_name: backend.name(), gpu })
 }
 

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64::neon;
 use crate::generic::gemm::{self, PANEL_COLS, PANEL_ROWS};
 use crate::isa::Isa;
 use crate::pool::{Grid, Pool, Tile};
@@ -183,11 +185,11 @@ fn check(a: Matrix<'_>, b: Matrix<'_>, c: &[f32]) {
 
 fn pack(isa: Isa, b: Matrix<'_>, panel: usize, out: &mut [f32]) {
     match isa {
-        Isa::Generic => gemm::pack_cols(Portable, b, panel, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::pack_cols(b, panel, out),
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 => unreachable!("invariant: the machine has the instruction set"),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::Dotprod | Isa::I8mm => neon::pack_cols(b, panel, out),
+        _ => gemm::pack_cols(Portable, b, panel, out),
     }
 }
 
@@ -200,11 +202,11 @@ fn multiply(
     out: &mut Tile<'_, f32>,
 ) {
     match isa {
-        Isa::Generic => gemm::tile(Portable, a, b, accumulate, packed, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::gemm_tile(a, b, accumulate, packed, out),
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 => unreachable!("invariant: the machine has the instruction set"),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::Dotprod | Isa::I8mm => neon::gemm_tile(a, b, accumulate, packed, out),
+        _ => gemm::tile(Portable, a, b, accumulate, packed, out),
     }
 }
 
@@ -215,6 +217,7 @@ pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     match Isa::best() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::vectorized(f),
+        // NEON is what AArch64 is compiled for anyway.
         _ => f(),
     }
 }

@@ -9,17 +9,26 @@ pub enum Isa {
     Generic,
     /// x86-64 with AVX2, FMA and F16C (2013 on).
     Avx2,
+    /// AArch64.
+    Neon,
+    /// AArch64 with 8-bit dot products (FEAT_DotProd; Apple M1 on).
+    Dotprod,
+    /// AArch64 with 8-bit matrix products as well (FEAT_I8MM; Apple M2 on).
+    I8mm,
 }
 
 impl Isa {
     /// All of them.
-    pub const ALL: [Isa; 2] = [Isa::Generic, Isa::Avx2];
+    pub const ALL: [Isa; 5] = [Isa::Generic, Isa::Avx2, Isa::Neon, Isa::Dotprod, Isa::I8mm];
 
     /// As given to `--isa`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Generic => "generic",
             Isa::Avx2 => "avx2",
+            Isa::Neon => "neon",
+            Isa::Dotprod => "dotprod",
+            Isa::I8mm => "i8mm",
         }
     }
 
@@ -33,6 +42,9 @@ impl Isa {
         match self {
             Isa::Generic => true,
             Isa::Avx2 => Avx2::new().is_some(),
+            Isa::Neon => Neon::new().is_some(),
+            Isa::Dotprod => Dotprod::new().is_some(),
+            Isa::I8mm => I8mm::new().is_some(),
         }
     }
 
@@ -48,21 +60,40 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Proof that AVX2, FMA and F16C are there.
-#[derive(Clone, Copy, Debug)]
-pub struct Avx2(());
+/// A token of an instruction set of `$arch`: `$feature`s that `$detected` finds on this machine.
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident, $arch:tt, $detected:ident, $($feature:tt)*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name(());
 
-impl Avx2 {
-    /// The proof, or `None` on a machine without them.
-    #[inline]
-    pub fn new() -> Option<Avx2> {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("fma")
-            && std::arch::is_x86_feature_detected!("f16c")
-        {
-            return Some(Avx2(()));
+        impl $name {
+            /// The proof, or `None` on a machine without them.
+            #[inline]
+            pub fn new() -> Option<$name> {
+                #[cfg(target_arch = $arch)]
+                if true $(&& std::arch::$detected!($feature))* {
+                    return Some($name(()));
+                }
+                None
+            }
         }
-        None
-    }
+    };
+}
+
+token! {
+    /// Proof that AVX2, FMA and F16C are there.
+    Avx2, "x86_64", is_x86_feature_detected, "avx2" "fma" "f16c"
+}
+token! {
+    /// Proof that NEON is there.
+    Neon, "aarch64", is_aarch64_feature_detected, "neon"
+}
+token! {
+    /// Proof that NEON and `sdot` are there.
+    Dotprod, "aarch64", is_aarch64_feature_detected, "neon" "dotprod"
+}
+token! {
+    /// Proof that NEON, `sdot` and `smmla` are there.
+    I8mm, "aarch64", is_aarch64_feature_detected, "neon" "dotprod" "i8mm"
 }

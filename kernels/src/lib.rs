@@ -2,8 +2,10 @@
 //!
 //! [`Cpu`] is a [`cchaha_plan::Backend`]. It picks from [`registry`], one table of kernels in order of preference.
 //! Float kernels are written once over eight-lane vectors (`generic/`, `simd.rs`) and bound per instruction set; matrix
-//! kernels on quantized weights are one loop over a small trait per format (`x86_64/avx2/`).
+//! kernels on quantized weights are one loop over a small trait per format (`x86_64/avx2/`, `aarch64/dotprod/`).
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activations;
 mod cpu;
 pub mod encode;
@@ -24,7 +26,7 @@ mod x86_64;
 
 pub use cpu::{Cpu, CpuOptions};
 pub use gemm::{Matrix, gemm, gemm_here, vectorized};
-pub use isa::{Avx2, Isa};
+pub use isa::{Avx2, Dotprod, I8mm, Isa, Neon};
 pub use oracle::{Oracle, OracleRunner};
 pub use pool::{Pool, physical_cores};
 pub use registry::{Kernel, registry};

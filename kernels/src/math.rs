@@ -154,4 +154,11 @@ mod tests {
             bounds(avx2);
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    #[test]
+    fn neon_functions_keep_their_bounds() {
+        if let Some(neon) = crate::Neon::new() {
+            bounds(neon);
+        }
+    }
 }

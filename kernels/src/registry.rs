@@ -6,6 +6,8 @@
 
 use cchaha_plan::{Activation, Format};
 
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64::{dotprod, i8mm, neon};
 use crate::activations::{Group, Lines};
 use crate::generic::attend::{Attend, attend};
 use crate::generic::elementwise::{Input, activate, add, scale, softcap};
@@ -56,7 +58,7 @@ pub(crate) struct MatMul {
     /// `None`: reads f32 activations.
     pub(crate) quantize: Option<Quantize>,
     /// Computes one tile.
-    pub(crate) product: fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>),
+    pub(crate) product: TileFn,
 }
 
 pub(crate) type Norm = fn(&NormArgs<'_>, Input<'_>, &mut [f32]);
@@ -85,17 +87,20 @@ const fn row(name: &'static str, op: &'static str, isa: Isa, run: Run) -> Kernel
     Kernel { name, op, formats: &[], isa, exact: true, run }
 }
 
-#[cfg(target_arch = "x86_64")]
-const fn i16_row(name: &'static str, formats: &'static [Format], product: avx2::TileFn) -> Kernel {
-    let run = Run::MatMul(MatMul { quantize: Some(avx2::quantize), product });
-    Kernel { name, op: "MatMul", formats, isa: Isa::Avx2, exact: false, run }
+/// Computes one tile of a product.
+type TileFn = fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>);
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const fn i16_row(name: &'static str, isa: Isa, formats: &'static [Format], product: TileFn) -> Kernel {
+    #[cfg(target_arch = "x86_64")]
+    use avx2::quantize;
+    #[cfg(target_arch = "aarch64")]
+    use dotprod::quantize;
+    let run = Run::MatMul(MatMul { quantize: Some(quantize), product });
+    Kernel { name, op: "MatMul", formats, isa, exact: false, run }
 }
 
-const fn float_row(
-    name: &'static str,
-    isa: Isa,
-    product: fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>),
-) -> Kernel {
+const fn float_row(name: &'static str, isa: Isa, product: TileFn) -> Kernel {
     let run = Run::MatMul(MatMul { quantize: None, product });
     Kernel { name, op: "MatMul", formats: Format::ALL, isa, exact: true, run }
 }
@@ -106,31 +111,31 @@ const fn rows(name: &'static str, op: &'static str, formats: &'static [Format]) 
 
 const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q4_0-i16", &[Format::Q4_0], avx2::q4_0),
+    i16_row("avx2-q4_0-i16", Isa::Avx2, &[Format::Q4_0], avx2::q4_0),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q4_1-i16", &[Format::Q4_1], avx2::q4_1),
+    i16_row("avx2-q4_1-i16", Isa::Avx2, &[Format::Q4_1], avx2::q4_1),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q5_0-i16", &[Format::Q5_0], avx2::q5_0),
+    i16_row("avx2-q5_0-i16", Isa::Avx2, &[Format::Q5_0], avx2::q5_0),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q5_1-i16", &[Format::Q5_1], avx2::q5_1),
+    i16_row("avx2-q5_1-i16", Isa::Avx2, &[Format::Q5_1], avx2::q5_1),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q8_0-i16", &[Format::Q8_0], avx2::q8_0),
+    i16_row("avx2-q8_0-i16", Isa::Avx2, &[Format::Q8_0], avx2::q8_0),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q2_k-i16", &[Format::Q2_K], avx2::q2_k),
+    i16_row("avx2-q2_k-i16", Isa::Avx2, &[Format::Q2_K], avx2::q2_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q3_k-i16", &[Format::Q3_K], avx2::q3_k),
+    i16_row("avx2-q3_k-i16", Isa::Avx2, &[Format::Q3_K], avx2::q3_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q4_k-i16", &[Format::Q4_K], avx2::q4_k),
+    i16_row("avx2-q4_k-i16", Isa::Avx2, &[Format::Q4_K], avx2::q4_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q5_k-i16", &[Format::Q5_K], avx2::q5_k),
+    i16_row("avx2-q5_k-i16", Isa::Avx2, &[Format::Q5_K], avx2::q5_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q6_k-i16", &[Format::Q6_K], avx2::q6_k),
+    i16_row("avx2-q6_k-i16", Isa::Avx2, &[Format::Q6_K], avx2::q6_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-iq4_nl-i16", &[Format::IQ4_NL], avx2::iq4_nl),
+    i16_row("avx2-iq4_nl-i16", Isa::Avx2, &[Format::IQ4_NL], avx2::iq4_nl),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-iq4_xs-i16", &[Format::IQ4_XS], avx2::iq4_xs),
+    i16_row("avx2-iq4_xs-i16", Isa::Avx2, &[Format::IQ4_XS], avx2::iq4_xs),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-mxfp4-i16", &[Format::MXFP4], avx2::mxfp4),
+    i16_row("avx2-mxfp4-i16", Isa::Avx2, &[Format::MXFP4], avx2::mxfp4),
     #[cfg(target_arch = "x86_64")]
     float_row("avx2-any-f32", Isa::Avx2, avx2::product),
     #[cfg(target_arch = "x86_64")]
@@ -147,6 +152,74 @@ const KERNELS: &[Kernel] = &[
     row("avx2-f32-scale", "Scale", Isa::Avx2, Run::Scale(avx2::scale)),
     #[cfg(target_arch = "x86_64")]
     row("avx2-f32-softcap", "Softcap", Isa::Avx2, Run::Softcap(avx2::softcap)),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q4_0-i16", Isa::I8mm, &[Format::Q4_0], i8mm::q4_0),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q4_1-i16", Isa::I8mm, &[Format::Q4_1], i8mm::q4_1),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q5_0-i16", Isa::I8mm, &[Format::Q5_0], i8mm::q5_0),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q5_1-i16", Isa::I8mm, &[Format::Q5_1], i8mm::q5_1),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q8_0-i16", Isa::I8mm, &[Format::Q8_0], i8mm::q8_0),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q2_k-i16", Isa::I8mm, &[Format::Q2_K], i8mm::q2_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q3_k-i16", Isa::I8mm, &[Format::Q3_K], i8mm::q3_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q4_k-i16", Isa::I8mm, &[Format::Q4_K], i8mm::q4_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q5_k-i16", Isa::I8mm, &[Format::Q5_K], i8mm::q5_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-q6_k-i16", Isa::I8mm, &[Format::Q6_K], i8mm::q6_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-iq4_nl-i16", Isa::I8mm, &[Format::IQ4_NL], i8mm::iq4_nl),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-iq4_xs-i16", Isa::I8mm, &[Format::IQ4_XS], i8mm::iq4_xs),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("i8mm-mxfp4-i16", Isa::I8mm, &[Format::MXFP4], i8mm::mxfp4),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q4_0-i16", Isa::Dotprod, &[Format::Q4_0], dotprod::q4_0),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q4_1-i16", Isa::Dotprod, &[Format::Q4_1], dotprod::q4_1),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q5_0-i16", Isa::Dotprod, &[Format::Q5_0], dotprod::q5_0),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q5_1-i16", Isa::Dotprod, &[Format::Q5_1], dotprod::q5_1),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q8_0-i16", Isa::Dotprod, &[Format::Q8_0], dotprod::q8_0),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q2_k-i16", Isa::Dotprod, &[Format::Q2_K], dotprod::q2_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q3_k-i16", Isa::Dotprod, &[Format::Q3_K], dotprod::q3_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q4_k-i16", Isa::Dotprod, &[Format::Q4_K], dotprod::q4_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q5_k-i16", Isa::Dotprod, &[Format::Q5_K], dotprod::q5_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-q6_k-i16", Isa::Dotprod, &[Format::Q6_K], dotprod::q6_k),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-iq4_nl-i16", Isa::Dotprod, &[Format::IQ4_NL], dotprod::iq4_nl),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-iq4_xs-i16", Isa::Dotprod, &[Format::IQ4_XS], dotprod::iq4_xs),
+    #[cfg(target_arch = "aarch64")]
+    i16_row("dotprod-mxfp4-i16", Isa::Dotprod, &[Format::MXFP4], dotprod::mxfp4),
+    #[cfg(target_arch = "aarch64")]
+    float_row("neon-any-f32", Isa::Neon, neon::product),
+    #[cfg(target_arch = "aarch64")]
+    row("neon-f32-attend", "Attend", Isa::Neon, Run::Attend(neon::attend)),
+    #[cfg(target_arch = "aarch64")]
+    row("neon-f32-norm", "Norm", Isa::Neon, Run::Norm(neon::norm)),
+    #[cfg(target_arch = "aarch64")]
+    row("neon-f32-rope", "Rope", Isa::Neon, Run::Rope(neon::rope)),
+    #[cfg(target_arch = "aarch64")]
+    row("neon-f32-activate", "Activate", Isa::Neon, Run::Activate(neon::activate)),
+    #[cfg(target_arch = "aarch64")]
+    row("neon-f32-add", "Add", Isa::Neon, Run::Add(neon::add)),
+    #[cfg(target_arch = "aarch64")]
+    row("neon-f32-scale", "Scale", Isa::Neon, Run::Scale(neon::scale)),
+    #[cfg(target_arch = "aarch64")]
+    row("neon-f32-softcap", "Softcap", Isa::Neon, Run::Softcap(neon::softcap)),
     float_row("generic-any-f32", Isa::Generic, |p, scratch, out| product(Portable, p, scratch, out)),
     row("generic-f32-attend", "Attend", Isa::Generic, Run::Attend(|a, s, out| attend(Portable, a, s, out))),
     row("generic-f32-norm", "Norm", Isa::Generic, Run::Norm(|args, x, out| norm(Portable, args, x, out))),

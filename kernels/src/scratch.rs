@@ -7,9 +7,10 @@ use crate::activations::{GROUP, GROUP_LINES, Line};
 pub(crate) struct Scratch {
     /// Dequantized weight rows.
     pub(crate) floats: Vec<f32>,
-    /// Weight rows in 16 bits.
+    /// Weight rows in 16 bits; on AArch64 in 8, with their scales and offsets.
     pub(crate) lines: Vec<Line>,
     /// Scales and offsets of those.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "they stand with the rows"))]
     pub(crate) sides: Vec<f32>,
     /// Keys, values, scores and running sums of attention.
     pub(crate) attention: Vec<f32>,

@@ -1,6 +1,8 @@
 //! What kernels are told with every dispatch, as immediates: the twins of the `Args` structs in `wgsl/`. A test compares names,
 //! types and offsets with what naga reflects.
 //!
+//! `twin` is where the output is wanted rounded (`lib/rounded`), with the stride of the output; NONE where it is not.
+//!
 //! Places in the arena and strides count floats, planes count vec4s, places in `vectors` and `frame` count their elements.
 
 use bytemuck::{Pod, Zeroable};
@@ -39,7 +41,7 @@ args! {
     /// Matrix kernels.
     MatMul "lib/matmul" {
         x: u32, x_stride: u32, out: u32, out_stride: u32, residual: u32, residual_stride: u32, bias: u32, first: u32,
-        rows: u32, runs: u32, tokens: u32, activation: u32, plane0: u32, plane1: u32, plane2: u32, plane3: u32,
+        rows: u32, runs: u32, tokens: u32, activation: u32, plane0: u32, plane1: u32, plane2: u32, plane3: u32, twin: u32,
     }
     /// Rows of a table.
     Embed "ops/embed" {
@@ -49,6 +51,7 @@ args! {
     /// Norm of groups.
     Norm "ops/norm" {
         x: u32, x_stride: u32, out: u32, out_stride: u32, group: u32, weight: u32, bias: u32, kind: u32, eps: f32,
+        twin: u32,
     }
     /// Rotary turn in place.
     Rope "ops/rope" {
@@ -68,7 +71,8 @@ args! {
     Attend "lib/attention" {
         q: u32, q_stride: u32, out: u32, out_stride: u32, parts: u32, splits: u32, heads: u32, kv_heads: u32, record: u32,
         cells: u32, selection: u32, pages: u32, window: u32, sinks: u32, rules: u32, sink_scores: u32, scale: f32,
-        softcap: f32, tokens: u32,
+        softcap: f32, tokens: u32, twin: u32, k: u32, v: u32, pairs: u32, interleaved: u32, table: u32, magnitude: f32,
+        q_norm: u32, k_norm: u32, eps: f32,
     }
     /// Choice of pages.
     SelectPages "ops/select_pages" {
@@ -78,10 +82,12 @@ args! {
     /// Every value by itself.
     Elementwise "ops/elementwise" {
         x: u32, x_stride: u32, y: u32, y_stride: u32, out: u32, out_stride: u32, width: u32, mode: u32, activation: u32,
-        factor: f32,
+        factor: f32, twin: u32,
     }
     /// Rows whose logits are wanted.
-    TakeRows "ops/take_rows" { x: u32, x_stride: u32, out: u32, out_stride: u32, width: u32, wanted: u32 }
+    TakeRows "ops/take_rows" {
+        x: u32, x_stride: u32, out: u32, out_stride: u32, width: u32, wanted: u32, twin: u32,
+    }
     /// Largest values; also the routing of experts.
     TopK "ops/top_k" {
         x: u32, x_stride: u32, values: u32, values_stride: u32, indices: u32, indices_stride: u32, width: u32, k: u32,

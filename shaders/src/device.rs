@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cchaha_plan::{Error, ErrorKind, Result};
 
+use crate::registry::{COOPERATIVE_8, COOPERATIVE_16};
 use crate::store;
 
 /// What an adapter is, in order of preference.
@@ -59,14 +60,14 @@ pub struct AdapterInfo {
 }
 
 /// Bytes of immediates every kernel may use.
-pub(crate) const IMMEDIATE_BYTES: u32 = 80;
+pub(crate) const IMMEDIATE_BYTES: u32 = 128;
 
 /// How long the device's answer may stay away once its work is done.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 /// Invocations of the largest workgroup, and bytes of workgroup memory it needs.
-const INVOCATIONS: u32 = 256;
-const WORKGROUP_BYTES: u32 = 16 << 10;
+pub(crate) const INVOCATIONS: u32 = 256;
+pub(crate) const WORKGROUP_BYTES: u32 = 16 << 10;
 
 const OPTIONAL: [(&str, wgpu::Features); 5] = [
     ("subgroups", wgpu::Features::SUBGROUP),
@@ -78,6 +79,32 @@ const OPTIONAL: [(&str, wgpu::Features); 5] = [
 
 fn optional() -> wgpu::Features {
     OPTIONAL.iter().fold(wgpu::Features::empty(), |all, (_, feature)| all | *feature)
+}
+
+/// The configurations of cooperative matrices that kernels are written for and the adapter lists: square ones of half floats with
+/// f32 sums. The kernels also need half floats elsewhere, and to know their subgroup.
+fn cooperative(adapter: &wgpu::Adapter) -> impl Iterator<Item = &'static str> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP;
+    let usable = adapter.features().contains(needed);
+    let configurations = if usable { adapter.cooperative_matrix_properties() } else { Vec::new() };
+    [(8, COOPERATIVE_8), (16, COOPERATIVE_16)].into_iter().filter_map(move |(side, name)| {
+        let fits = |c: &wgpu::CooperativeMatrixProperties| {
+            [c.m_size, c.n_size, c.k_size] == [side; 3] && (c.ab_type, c.cr_type) == (F16, F32)
+        };
+        configurations.iter().any(fits).then_some(name)
+    })
+}
+
+/// Leave to use features whose interface wgpu calls experimental.
+#[allow(unsafe_code)]
+fn experimental() -> wgpu::ExperimentalFeatures {
+    // SAFETY: the caller acknowledges that wgpu may have bugs in these features. The one that is asked for, cooperative matrices, is
+    // used by one kernel of this crate, only in configurations that the adapter lists, on panels in workgroup memory whose
+    // offsets are constants of the kernel; its results are compared with the CPU's before it is used.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
@@ -114,7 +141,12 @@ fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
         max_buffer_bytes: limits.max_buffer_size,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         subgroup,
-        features: OPTIONAL.iter().filter(|(_, f)| features.contains(*f)).map(|(name, _)| *name).collect(),
+        features: OPTIONAL
+            .iter()
+            .filter(|(_, f)| features.contains(*f))
+            .map(|(name, _)| *name)
+            .chain(cooperative(adapter))
+            .collect(),
     }
 }
 
@@ -205,10 +237,15 @@ impl Device {
                 format!("the graphics adapter {} cannot be used: {reason}; run with --device cpu", info.name);
             return Err(Error::new(ErrorKind::Device, message));
         }
+        let (cooperative, experimental_features) = match cooperative(&adapter).next() {
+            Some(_) => (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, experimental()),
+            None => (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled()),
+        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("cchaha"),
-            required_features: wgpu::Features::IMMEDIATES | (adapter.features() & optional()),
+            required_features: wgpu::Features::IMMEDIATES | (adapter.features() & optional()) | cooperative,
             required_limits: adapter.limits(),
+            experimental_features,
             ..wgpu::DeviceDescriptor::default()
         };
         let opened = pollster::block_on(adapter.request_device(&descriptor));

@@ -163,23 +163,10 @@ fn fill_table(rope: &RopeTable, words: &mut [u32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cchaha_plan::{BufferId, Cells};
+    use cchaha_plan::Cells;
 
     fn plan() -> Plan {
-        Plan {
-            architecture: "test".into(),
-            steps: Vec::new(),
-            buffers: Vec::new(),
-            weights: Vec::new(),
-            kv: Vec::new(),
-            ropes: Vec::new(),
-            masks: Vec::new(),
-            selections: 0,
-            axes: 2,
-            logits: BufferId(0),
-            vocab: 100,
-            context: 64,
-        }
+        Plan { axes: 2, ..Plan::new("test", 100, 64) }
     }
 
     #[test]

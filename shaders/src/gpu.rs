@@ -11,7 +11,7 @@ use crate::formats::{Decode, LAYOUTS};
 use crate::lower::CLASSES;
 use crate::pipelines::Pipelines;
 use crate::profile::{KernelTime, Profile};
-use crate::registry::{Kernel, Needs, registry};
+use crate::registry::{Kernel, plain, registry};
 use crate::runner::{GpuRunner, Sizes};
 use crate::tune::{self, Chosen, Tune, Tuned};
 use crate::weights::Progress;
@@ -26,7 +26,8 @@ pub struct GpuOptions<'a> {
     pub exact: bool,
     /// Part of the name of the adapter to use; the best one where `None`.
     pub adapter: Option<&'a str>,
-    /// Prefer this row of [`registry`] or of [`LAYOUTS`] wherever it fits.
+    /// Prefer this row of [`registry`] or of [`LAYOUTS`] wherever it fits; several with commas between them, of which those made for
+    /// so many rows (tokens) come first.
     pub kernel: Option<&'a str>,
     /// Kernels with clamped indices and bounded loops: slower, for tests.
     pub checked: bool,
@@ -110,9 +111,10 @@ impl Counters {
 /// The rows of the table this device and these options lead to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choice {
-    preferred: Option<&'static Kernel>,
+    preferred: Vec<&'static Kernel>,
     pub(crate) layout: Option<&'static str>,
-    subgroups: bool,
+    /// Names of the rows the device cannot run.
+    unavailable: Arc<[&'static str]>,
     /// What was chosen by time.
     tuned: Tuned,
     /// Rows that computed a format wrongly on this device.
@@ -121,56 +123,58 @@ pub(crate) struct Choice {
 
 impl Choice {
     fn new(device: &Device, name: Option<&str>) -> Result<Choice> {
-        let subgroups = device.info.features.contains(&"subgroups");
-        let Some(name) = name else { return Ok(Choice { subgroups, ..Choice::default() }) };
-        let preferred = registry().iter().find(|row| row.name == name);
-        let layout = LAYOUTS.iter().find(|row| row.name == name).map(|row| row.name);
-        if preferred.is_none() && layout.is_none() {
-            return Err(Error::usage(format!(
-                "no GPU kernel is called {name:?}; see `cchaha-run kernels --device gpu`"
-            )));
-        }
-        let choice = Choice { preferred, layout, subgroups, ..Choice::default() };
-        match preferred {
-            Some(row) if !choice.available(row) => Err(Error::usage(format!(
-                "kernel {name} needs subgroups, which {} does not have",
-                device.info.name
-            ))),
-            _ => Ok(choice),
-        }
-    }
-
-    /// Rows of activations that kernels which round them may be given: any number of the one asked for, and up to 8 where one is
-    /// chosen by time, since no such row is made for more.
-    pub(crate) fn rounding_rows(&self, tunes: bool, limits: &Limits) -> usize {
-        let rows = limits.batch.max(limits.logits);
-        match self.preferred {
-            Some(row) if row.rounds() => rows,
-            _ if tunes || self.all_tuned().iter().any(|chosen| chosen.kernel.rounds()) => {
-                rows.min(CLASSES[1])
+        let rows = || registry().iter().chain(plain());
+        let unavailable = rows().filter(|row| row.lacks(&device.info).is_some()).map(|row| row.name);
+        let mut choice = Choice { unavailable: unavailable.collect(), ..Choice::default() };
+        for name in name.into_iter().flat_map(|names| names.split(',')) {
+            let row = rows().find(|row| row.name == name);
+            let layout = LAYOUTS.iter().find(|row| row.name == name).map(|row| row.name);
+            if row.is_none() && layout.is_none() {
+                return Err(Error::usage(format!(
+                    "no GPU kernel is called {name:?}; see `cchaha-run kernels --device gpu`"
+                )));
             }
-            _ => 0,
+            if let Some(what) = row.and_then(|row| row.lacks(&device.info)) {
+                return Err(Error::usage(format!(
+                    "kernel {name} needs {what}, which {} does not have",
+                    device.info.name
+                )));
+            }
+            choice.preferred.extend(row);
+            choice.layout = layout.or(choice.layout);
         }
+        Ok(choice)
     }
 
     /// The same with another preference.
     pub(crate) fn preferring(&self, row: &'static Kernel) -> Choice {
-        Choice { preferred: Some(row), ..self.clone() }
+        Choice { preferred: vec![row], ..self.clone() }
     }
 
     /// The row chosen by time for so many rows.
     pub(crate) fn tuned(&self, op: &str, format: Format, rows: usize) -> Option<&'static Kernel> {
         let tuned = self.tuned.lock().unwrap_or_else(PoisonError::into_inner);
-        let meant = |c: &&Chosen| c.op == op && c.format == format && rows <= c.most_rows;
-        tuned.iter().filter(meant).min_by_key(|chosen| chosen.most_rows).map(|chosen| chosen.kernel)
+        let class = CLASSES.into_iter().find(|&most| rows <= most);
+        let meant = |c: &&Chosen| c.op == op && c.format == format && class == Some(c.most_rows);
+        tuned.iter().find(meant).map(|chosen| chosen.kernel)
     }
 
     pub(crate) fn add_tuned(&self, chosen: Chosen) {
         self.tuned.lock().unwrap_or_else(PoisonError::into_inner).push(chosen);
     }
 
+    /// The same without what was chosen by time: rows that are too coarse for `--exact` may be among it.
+    fn untuned(&self) -> Choice {
+        Choice { tuned: Tuned::default(), ..self.clone() }
+    }
+
     fn all_tuned(&self) -> Vec<Chosen> {
         self.tuned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets a row aside for a format.
+    pub(crate) fn set_aside(&self, kernel: &'static str, format: Format) {
+        self.quarantine.lock().unwrap_or_else(PoisonError::into_inner).push((kernel, format));
     }
 
     /// Whether a row can compute an op on this device, rightly.
@@ -181,17 +185,19 @@ impl Choice {
     }
 
     fn available(&self, row: &Kernel) -> bool {
-        row.needs == Needs::Nothing || self.subgroups
+        !self.unavailable.contains(&row.name)
     }
 
     /// The row for an op on `rows` rows, `usize::MAX` for many.
     pub(crate) fn kernel(&self, op: &str, format: Option<Format>, rows: usize) -> Option<&'static Kernel> {
         let fits = |row: &&Kernel| self.fits(row, op, format);
-        let preferred = self.preferred.filter(|row| fits(row));
+        let mut asked = self.preferred.iter().copied().filter(fits);
+        let preferred = asked.clone().find(|row| rows <= row.most_rows).or_else(|| asked.next());
         let tuned = || format.and_then(|format| self.tuned(op, format, rows)).filter(|row| fits(row));
         // A row that is meant for fewer computes more as well, slowly: it serves where all others are set aside.
-        let meant = || registry().iter().find(|row| fits(row) && rows <= row.most_rows);
-        let any = || registry().iter().rfind(|row| fits(row) && op == "MatMul");
+        let others = registry().iter().filter(|row| !row.narrows() && fits(row));
+        let meant = || others.clone().find(|row| rows <= row.most_rows);
+        let any = || others.clone().rfind(|_| op == "MatMul");
         preferred.or_else(tuned).or_else(meant).or_else(any)
     }
 }
@@ -263,7 +269,7 @@ impl Gpu {
 
     /// The same device with a KV cache in f32 where `exact`. Pipelines are shared.
     pub fn with_exact(&self, exact: bool) -> Gpu {
-        Gpu { exact, ..self.clone() }
+        Gpu { exact, choice: self.choice.untuned(), tuned_file: None, ..self.clone() }
     }
 
     /// Whether shaders check their indices.
@@ -305,7 +311,7 @@ impl Gpu {
             Tune::Hardware => info.kind != AdapterKind::Software,
             Tune::Always => true,
         };
-        wanted && self.choice.preferred.is_none() && info.features.contains(&"timestamps")
+        wanted && self.choice.preferred.is_empty() && info.features.contains(&"timestamps")
     }
 
     /// Keeps what was chosen by time.
@@ -322,7 +328,7 @@ impl Gpu {
 
     /// Sets a row aside for a format.
     pub(crate) fn quarantine(&self, kernel: &'static str, format: Format) {
-        self.choice.quarantine.lock().unwrap_or_else(PoisonError::into_inner).push((kernel, format));
+        self.choice.set_aside(kernel, format);
     }
 
     /// Names and formats of the rows that failed the check at load.

@@ -31,7 +31,7 @@ pub use device::{AdapterInfo, AdapterKind, adapters, hardware_present};
 pub use formats::{Blocks, Decode, LAYOUTS, Layout, Unpack};
 pub use gpu::{Counts, Gpu, GpuOptions};
 pub use profile::KernelTime;
-pub use registry::{Kernel, Needs, registry};
+pub use registry::{Kernel, Needs, plain, registry};
 pub use tune::{Chosen, Tune, kept_choices};
 pub use weights::Progress;
 

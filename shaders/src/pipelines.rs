@@ -34,6 +34,8 @@ impl Variant {
         }
         .with("REDUCE", kernel.reduce)
         .with("VALUES", kernel.values)
+        .with("QUERIES", "lib/queries")
+        .with("TILES", kernel.tiles)
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Variant {

@@ -4,6 +4,8 @@
 
 use cchaha_plan::Format;
 
+use crate::device::{AdapterInfo, INVOCATIONS, WORKGROUP_BYTES};
+
 /// What a kernel binds beside the arena, the vectors and the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Binds {
@@ -22,7 +24,28 @@ pub enum Needs {
     Nothing,
     /// Subgroup operations.
     Subgroups,
+    /// Arithmetic of half floats.
+    Halves,
+    /// Products of square matrices of so many rows that a subgroup holds together, of half floats with f32 sums.
+    CooperativeMatrix(u32),
 }
+
+impl Needs {
+    /// As [`AdapterInfo::features`] calls it.
+    pub fn feature(self) -> Option<&'static str> {
+        match self {
+            Needs::Nothing => None,
+            Needs::Subgroups => Some("subgroups"),
+            Needs::Halves => Some("f16"),
+            Needs::CooperativeMatrix(8) => Some(COOPERATIVE_8),
+            Needs::CooperativeMatrix(_) => Some(COOPERATIVE_16),
+        }
+    }
+}
+
+/// Names of features that are configurations.
+pub(crate) const COOPERATIVE_8: &str = "8x8 cooperative matrix";
+pub(crate) const COOPERATIVE_16: &str = "16x16 cooperative matrix";
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +58,8 @@ pub struct Kernel {
     pub formats: &'static [Format],
     /// What the device must have.
     pub needs: Needs,
+    /// Bytes of workgroup memory it may take.
+    pub workgroup_bytes: u32,
     /// The most rows (tokens) it is meant for; it computes any number.
     pub most_rows: usize,
     pub(crate) module: &'static str,
@@ -45,10 +70,41 @@ pub struct Kernel {
     pub(crate) reduce: &'static str,
     /// Module that says what values of a weight are multiplied as.
     pub(crate) values: &'static str,
+    /// Module that multiplies matrices a subgroup holds together.
+    pub(crate) tiles: &'static str,
 }
 
 impl Kernel {
-    /// Whether it rounds activations, to 16 bits for every 256 values, before it multiplies.
+    /// What an adapter is missing to run it, if anything.
+    pub fn lacks(&self, adapter: &AdapterInfo) -> Option<String> {
+        let feature = self.needs.feature().filter(|feature| !adapter.features.contains(feature));
+        let memory = (self.workgroup_bytes > adapter.workgroup_bytes)
+            .then(|| format!("{} bytes of workgroup memory", self.workgroup_bytes));
+        feature.map(str::to_owned).or(memory)
+    }
+
+    /// Whether it multiplies half floats, each a weight or an activation rounded to 11 bits. Such a row is chosen by time or by name only.
+    pub fn narrows(&self) -> bool {
+        matches!(self.module, GEMM_F16 | GEMM_COOP)
+    }
+
+    /// Rows and tokens of the tile of results a workgroup computes, for kernels with such tiles.
+    pub(crate) fn tile(&self) -> [usize; 2] {
+        [ROWS64, TOKENS64].map(|name| 64 * self.count(name).unwrap_or(1) as usize)
+    }
+
+    /// Invocations of a workgroup, for kernels that take it as a constant: every subgroup has a block of 32 x 32 of the tile.
+    pub(crate) fn width(&self, smallest_subgroup: u32) -> Option<usize> {
+        let [rows, tokens] = self.tile();
+        let width = rows / 32 * tokens / 32 * smallest_subgroup as usize;
+        (self.module == GEMM_COOP).then(|| width.min(INVOCATIONS as usize))
+    }
+
+    fn count(&self, name: &str) -> Option<u32> {
+        self.counts.iter().find(|(known, _)| *known == name).map(|&(_, count)| count)
+    }
+
+    /// Whether it multiplies activations rounded to 16 bits, with a scale for every 32 of them.
     pub fn rounds(&self) -> bool {
         self.values == PACKED
     }
@@ -70,12 +126,14 @@ const fn row(name: &'static str, op: &'static str, module: &'static str, binds: 
         op,
         formats,
         needs: Needs::Nothing,
+        workgroup_bytes: WORKGROUP_BYTES,
         most_rows: usize::MAX,
         module,
         binds,
         counts: &[],
         reduce: LANES,
         values: FLOATS,
+        tiles: "",
     }
 }
 
@@ -86,19 +144,27 @@ const fn matrix(
     most_rows: usize,
     counts: &'static [(&'static str, u32)],
 ) -> Kernel {
-    let binds = Binds::Weights;
-    Kernel {
-        name,
-        op,
-        formats: Format::ALL,
-        needs: Needs::Nothing,
-        most_rows,
-        module,
-        binds,
-        counts,
-        reduce: LANES,
-        values: FLOATS,
-    }
+    Kernel { most_rows, counts, ..row(name, op, module, Binds::Weights) }
+}
+
+/// A matrix-matrix kernel with tiles of so many times 64 rows and 64 tokens.
+const fn tiled(
+    name: &'static str,
+    module: &'static str,
+    needs: Needs,
+    workgroup_bytes: u32,
+    counts: &'static [(&'static str, u32)],
+) -> Kernel {
+    Kernel { needs, workgroup_bytes, ..matrix(name, "MatMul", module, usize::MAX, counts) }
+}
+
+/// One on cooperative matrices of 32 / `across` rows.
+const fn cooperative(name: &'static str, needs: Needs, tiles: &'static str, across: u32) -> Kernel {
+    let counts: &[_] = match across {
+        2 => &[(ROWS64, 2), (TOKENS64, 1), ("ACROSS", 2)],
+        _ => &[(ROWS64, 2), (TOKENS64, 1), ("ACROSS", 4)],
+    };
+    Kernel { tiles, ..tiled(name, GEMM_COOP, needs, 32 << 10, counts) }
 }
 
 /// The same with products of integers, for weights that are small ones. Whether they are faster depends on the device: they stand
@@ -129,6 +195,14 @@ const fn shuffled(name: &'static str, like: Kernel) -> Kernel {
 /// The attention kernel whose workgroups take many tokens of one head, instead of a token of several.
 pub(crate) const TILED: &str = "ops/attend_tiled";
 
+const GEMM: &str = "ops/gemm";
+const GEMM_F16: &str = "ops/gemm_f16";
+const GEMM_COOP: &str = "ops/gemm_coop";
+const ROWS64: &str = "ROWS64";
+const TOKENS64: &str = "TOKENS64";
+const TILE_64: &[(&str, u32)] = &[(ROWS64, 1), (TOKENS64, 1)];
+const TILE_128: &[(&str, u32)] = &[(ROWS64, 2), (TOKENS64, 2)];
+
 const LANES: &str = "lib/lanes";
 const FLOATS: &str = "lib/floats";
 pub(crate) const PACKED: &str = "lib/packed";
@@ -142,7 +216,8 @@ const KERNELS: &[Kernel] = &[
     shuffled("wgsl-f32-gemv4-subgroup", GEMV4),
     GEMV1,
     GEMV4,
-    matrix("wgsl-f32-gemm", "MatMul", "ops/gemm", usize::MAX, &[]),
+    tiled("wgsl-f32-gemm", GEMM, Needs::Nothing, WORKGROUP_BYTES, TILE_64),
+    tiled("wgsl-f32-gemm128", GEMM, Needs::Nothing, 32 << 10, TILE_128),
     shuffled("wgsl-f32-gated1-subgroup", GATED1),
     shuffled("wgsl-f32-gated4-subgroup", GATED4),
     GATED1,
@@ -171,9 +246,25 @@ const KERNELS: &[Kernel] = &[
     packed("wgsl-dot-gated4-subgroup", shuffled("", GATED4)),
     packed("wgsl-dot-gated1", GATED1),
     packed("wgsl-dot-gated4", GATED4),
+    tiled("wgsl-f16-gemm", GEMM_F16, Needs::Halves, WORKGROUP_BYTES, TILE_64),
+    tiled("wgsl-f16-gemm128", GEMM_F16, Needs::Halves, 17 << 10, TILE_128),
+    cooperative("wgsl-f16-coop16", Needs::CooperativeMatrix(16), "lib/coop16", 2),
+    cooperative("wgsl-f16-coop8", Needs::CooperativeMatrix(8), "lib/coop8", 4),
+];
+
+/// The cooperative rows in plain WGSL.
+const PLAIN: &[Kernel] = &[
+    cooperative("wgsl-f16-coop16-plain", Needs::Halves, "lib/coop_plain", 2),
+    cooperative("wgsl-f16-coop8-plain", Needs::Halves, "lib/coop_plain", 4),
 ];
 
 /// Every kernel, in order of preference.
 pub fn registry() -> &'static [Kernel] {
     KERNELS
+}
+
+/// Rows that need instructions few devices have, with plain WGSL in their place: for tests, and slow. They can be asked for by name
+/// and are never chosen otherwise.
+pub fn plain() -> &'static [Kernel] {
+    PLAIN
 }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use cchaha_plan::{
-    Batch, Error, ErrorKind, Footprint, Greedy, KvSpec, Limits, Op, PAGE_CELLS, Plan, Result, Rows, Runner,
+    Batch, BufferId, Error, ErrorKind, Footprint, Greedy, KvSpec, Limits, Op, PAGE_CELLS, Plan, Result, Rows,
+    Runner,
 };
 
-use crate::arena::{Arena, Place};
+use crate::arena::{Arena, Place, row_limit};
 use crate::device::{ANSWER, Device};
 use crate::frame::{Frame, Parts};
 use crate::gpu::{Counters, Gpu};
 use crate::greedy::{self, Ahead};
 use crate::launch::Launch;
-use crate::lower::{CLASSES, Lower, MAX_SPLITS, Regions, SPLIT_CELLS, Stage};
+use crate::lower::{CLASSES, Lower, MAX_SPLITS, Regions, SPLIT_CELLS, Stage, Twins};
 use crate::profile::{self, Profile, Stopwatch};
 use crate::registry::Binds;
 use crate::tune;
@@ -36,14 +37,11 @@ impl Sizes {
         let exact = gpu.exact;
         let mut arena = Arena::new(plan, limits);
         let parts = Parts::new(plan, limits);
-        let (mut attention, mut kv_heads, mut experts, mut multiplied) = (0, 0, [0; 3], 0);
+        let (mut attention, mut kv_heads, mut experts) = (0, 0, [0; 3]);
         for step in &plan.steps {
             match step.op {
                 Op::Attend { slot, n_heads, .. } => {
                     attention = attention.max(n_heads * (plan.kv[slot.index()].head_dim + 2));
-                }
-                Op::MatMul { weight, .. } | Op::GatedMatMul { gate: weight, .. } => {
-                    multiplied = multiplied.max(plan.weight(weight).shape.cols);
                 }
                 Op::SelectPages { slot, .. } => kv_heads = kv_heads.max(plan.kv[slot.index()].n_kv_heads),
                 Op::Experts { top_k, gate, .. } => {
@@ -64,11 +62,20 @@ impl Sizes {
         let (expert_gate, expert_up, expert_down) = (expert(rows), expert(rows), expert(cols));
         let routed = [arena.take(top_k, limits.batch), arena.take(top_k, limits.batch)];
         let attention = arena.take(attention.saturating_mul(MAX_SPLITS), few).base;
-        let twin = arena.take(multiplied, gpu.choice.rounding_rows(gpu.tunes(), limits));
+        let twins = Twins::new(plan, limits, &gpu.choice, gpu.tunes(), &mut arena);
         let best = arena.take(greedy::REGION, 1);
         let fed = greedy::chosen(best);
-        let regions =
-            Regions { fed, twin, attention, bounds, selections, routed, expert_gate, expert_up, expert_down };
+        let regions = Regions {
+            fed,
+            twins,
+            attention,
+            bounds,
+            selections,
+            routed,
+            expert_gate,
+            expert_up,
+            expert_down,
+        };
         Sizes { limits: *limits, exact, arena, regions, best, parts }
     }
 
@@ -127,6 +134,7 @@ pub(crate) struct GpuRunner {
     frame_buffer: wgpu::Buffer,
     frame_group: wgpu::BindGroup,
     arena_buffer: wgpu::Buffer,
+    arena: Arena,
     logits_at: Place,
     staging: wgpu::Buffer,
     logits: Vec<f32>,
@@ -141,7 +149,8 @@ impl GpuRunner {
         let (device, pipelines) = (&*gpu.device, &*gpu.pipelines);
         let sizes = Sizes::new(&plan, &limits, gpu);
         sizes.check(&plan, device)?;
-        let arena_buffer = device.buffer("arena", 4 * sizes.arena.len, Usage::STORAGE | Usage::COPY_SRC);
+        let usage = Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST;
+        let arena_buffer = device.buffer("arena", 4 * sizes.arena.len, usage);
         let vectors = Vectors::new(&plan);
         let vectors_buffer =
             device.buffer("vectors", 4 * vectors.values.len(), Usage::STORAGE | Usage::COPY_DST);
@@ -180,10 +189,12 @@ impl GpuRunner {
             caches: &caches,
             weights,
             kv: if gpu.exact { "lib/kv_f32" } else { "lib/kv_f16" },
+            next: 0,
+            rounded: Default::default(),
         };
         let frame_group = pipelines.bind_frame(device, [&arena_buffer, &vectors_buffer, &frame_buffer]);
         let mut stages = lower.stages()?;
-        if gpu.tunes() && tune::tune(&mut lower, &stages, &frame_group, gpu.exact)? {
+        if gpu.tunes() && tune::tune(&mut lower, &stages, &frame_group, gpu.exact, &limits)? {
             gpu.keep_tuned();
         }
         if gpu.tunes() {
@@ -204,6 +215,7 @@ impl GpuRunner {
             frame_buffer,
             frame_group,
             arena_buffer,
+            arena: sizes.arena,
             staging,
             ahead,
             profile: gpu.profile.clone(),
@@ -340,6 +352,19 @@ impl Runner for GpuRunner {
             self.read(n.logits)?;
         }
         Ok(&self.logits[..n.logits * self.plan.outputs()])
+    }
+
+    fn fill(&mut self, buffer: BufferId, rows: &[f32]) -> Result<()> {
+        let spec = self.plan.buffers.get(buffer.index());
+        let spec = spec.filter(|spec| rows.len() <= spec.width * row_limit(spec, &self.limits));
+        let spec = spec.ok_or_else(|| Error::usage(format!("buffer {} holds fewer rows", buffer.0)))?;
+        let place = self.arena.place(buffer);
+        for (t, row) in rows.chunks(spec.width).enumerate() {
+            let at = 4 * (u64::from(place.base) + t as u64 * u64::from(place.stride));
+            self.device.queue.write_buffer(&self.arena_buffer, at, bytemuck::cast_slice(row));
+        }
+        Counters::add(&self.counters.written_bytes, 4 * rows.len());
+        Ok(())
     }
 
     fn greedy(&mut self) -> Option<&mut dyn Greedy> {

@@ -1,10 +1,11 @@
 //! Which row multiplies fastest on this device: timed once, when a model is first loaded, on the largest of the model's own matrices
-//! in each format, and kept on disk. Without it the first row of the table that fits is used.
+//! in each format, and kept on disk. Without it the first row of the table that fits is used. Exact arithmetic chooses among rows
+//! that round nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cchaha_plan::{Format, Result};
+use cchaha_plan::{ErrorKind, Format, Limits, Result, Rows};
 
 use crate::device::Device;
 use crate::gpu::Choice;
@@ -28,11 +29,11 @@ pub enum Tune {
 /// Ops that have rows to choose from.
 const OPS: [&str; 2] = ["MatMul", "GatedMatMul"];
 
-/// Classes of rows that have, and how many rows are timed for each.
-const TIMED_ROWS: [usize; 2] = [1, 8];
+/// How many rows are timed for each of [`CLASSES`], where the limits allow as many.
+const TIMED_ROWS: [usize; 3] = [1, 8, 256];
 
-/// Times the work is repeated between two timestamps, and pairs of timestamps, of which the shortest counts.
-const REPEATS: usize = 8;
+/// Times the work is repeated between two timestamps for each of them, and pairs of timestamps, of which the shortest counts.
+const REPEATS: [usize; 3] = [8, 8, 1];
 const PAIRS: usize = 4;
 
 /// A choice that was made.
@@ -56,24 +57,38 @@ pub(crate) fn tune(
     stages: &[Stage],
     frame: &wgpu::BindGroup,
     exact: bool,
+    limits: &Limits,
 ) -> Result<bool> {
     let choice = lower.choice.clone();
     let stopwatch = Stopwatch::new(lower.device);
     let mut tuned = false;
     for op in OPS {
         for &format in Format::ALL {
-            let Some(largest) = largest(stages, op, format) else { continue };
             for (class, rows) in TIMED_ROWS.into_iter().enumerate() {
+                let Some(largest) = largest(stages, op, format, class, limits) else { continue };
                 if choice.tuned(op, format, rows).is_some() {
                     continue;
                 }
+                let rows = rows.min(most_rows(&stages[largest], limits));
                 let mut best: Option<Chosen> = None;
                 for kernel in candidates(&choice, op, format, CLASSES[class], exact) {
                     lower.choice = choice.preferring(kernel);
-                    let stage = lower.stages()?.swap_remove(largest);
-                    let seconds = time(lower.device, &stopwatch, frame, &stage.launches[class], rows)?;
-                    let bytes: u64 = stage.launches[class].iter().map(|launch| launch.weight_bytes).sum();
-                    let rate = bytes as f64 / seconds;
+                    let timed = lower.stages().and_then(|mut stages| {
+                        let launches = &stages.swap_remove(largest).launches[class];
+                        let bytes: u64 = launches.iter().map(|launch| launch.weight_bytes).sum();
+                        let seconds = time(lower.device, &stopwatch, frame, launches, rows, REPEATS[class])?;
+                        Ok(bytes as f64 / seconds)
+                    });
+                    let rate = match timed {
+                        Ok(rate) => rate,
+                        // A driver that cannot do with one row may with others.
+                        Err(error) if error.kind == ErrorKind::Device => {
+                            tracing::warn!("GPU kernel {} on {format} is set aside: {error}", kernel.name);
+                            choice.set_aside(kernel.name, format);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    };
                     tracing::info!("{} on {format}, {rows} rows: {:.1} GB/s", kernel.name, rate / 1e9);
                     if best.is_none_or(|best| rate > best.bytes_per_s) {
                         best =
@@ -91,8 +106,17 @@ pub(crate) fn tune(
     Ok(tuned)
 }
 
-/// The stage that reads most weights of a format with rows of an op.
-fn largest(stages: &[Stage], op: &str, format: Format) -> Option<usize> {
+/// Rows a stage has at most.
+fn most_rows(stage: &Stage, limits: &Limits) -> usize {
+    match stage.rows {
+        Rows::Tokens => limits.batch,
+        Rows::Logits => limits.logits,
+    }
+}
+
+/// The stage that reads most weights of a format with rows of an op, of those that may have as many rows as a class is for.
+fn largest(stages: &[Stage], op: &str, format: Format, class: usize, limits: &Limits) -> Option<usize> {
+    let fewest = class.checked_sub(1).map_or(0, |class| CLASSES[class]);
     let bytes = |stage: &Stage| -> u64 {
         let of_op = |launch: &&Launch| {
             let row = registry().iter().find(|row| row.name == launch.kernel);
@@ -100,7 +124,8 @@ fn largest(stages: &[Stage], op: &str, format: Format) -> Option<usize> {
         };
         stage.launches[0].iter().filter(of_op).map(|launch| launch.weight_bytes).sum()
     };
-    let sizes = stages.iter().map(bytes).enumerate();
+    let sizes = stages.iter().enumerate().filter(|(_, stage)| most_rows(stage, limits) > fewest);
+    let sizes = sizes.map(|(i, stage)| (i, bytes(stage)));
     sizes.filter(|(_, bytes)| *bytes > 0).max_by_key(|(_, bytes)| *bytes).map(|(stage, _)| stage)
 }
 
@@ -114,7 +139,8 @@ fn candidates(
 ) -> impl Iterator<Item = &'static Kernel> {
     let choice = choice.clone();
     registry().iter().filter(move |row| {
-        row.most_rows == most_rows && !(exact && row.rounds()) && choice.fits(row, op, Some(format))
+        let rounds = row.rounds() || row.narrows();
+        row.most_rows == most_rows && !(exact && rounds) && choice.fits(row, op, Some(format))
     })
 }
 
@@ -125,6 +151,7 @@ fn time(
     frame: &wgpu::BindGroup,
     launches: &[Launch],
     rows: usize,
+    repeats: usize,
 ) -> Result<f64> {
     let mut encoder = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     // The first pair warms caches and clocks up and is not counted.
@@ -132,7 +159,7 @@ fn time(
         let descriptor =
             wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(stopwatch.around(pair)) };
         let mut pass = encoder.begin_compute_pass(&descriptor);
-        for _ in 0..REPEATS {
+        for _ in 0..repeats {
             let mut bound = crate::runner::Bound::default();
             launches.iter().for_each(|launch| bound.dispatch(&mut pass, frame, launch, rows, 1));
         }
@@ -142,7 +169,7 @@ fn time(
     let seconds = stopwatch.seconds(device, PAIRS + 1)?;
     let shortest = seconds[1..].iter().copied().fold(f64::INFINITY, f64::min);
     // A clock too coarse for this finds nothing to choose by.
-    Ok((shortest / REPEATS as f64).max(1e-9))
+    Ok((shortest / repeats as f64).max(1e-9))
 }
 
 /// The file for an adapter and its driver; exact arithmetic has fewer rows to choose from.
@@ -211,7 +238,11 @@ mod tests {
             kernel: row(kernel),
             bytes_per_s: 5e9,
         };
-        let all = [chosen("wgsl-dot-gemv1", 1), chosen("wgsl-f32-gemv4", 8)];
+        let all = [
+            chosen("wgsl-dot-gemv1", 1),
+            chosen("wgsl-f32-gemv4", 8),
+            chosen("wgsl-f16-gemm128", usize::MAX),
+        ];
         save(&file, &all);
         let names =
             |chosen: &[Chosen]| chosen.iter().map(|c| (c.kernel.name, c.most_rows)).collect::<Vec<_>>();
@@ -222,7 +253,7 @@ mod tests {
             text.replace("\tQ4_K\t8", "\tQ4_K\tmany")
         );
         std::fs::write(&file, broken).unwrap();
-        assert_eq!(names(&load(&file)), [("wgsl-dot-gemv1", 1)]);
+        assert_eq!(names(&load(&file)), [("wgsl-dot-gemv1", 1), ("wgsl-f16-gemm128", usize::MAX)]);
         assert_eq!(kept_choices(&folder).iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["card"]);
         std::fs::remove_dir_all(&folder).unwrap();
     }

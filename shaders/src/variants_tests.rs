@@ -8,12 +8,12 @@ use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
 use crate::args;
 use crate::formats::{LAYOUTS, Layout};
 use crate::pipelines::Variant;
-use crate::registry::{Binds, Kernel, registry};
+use crate::registry::{Binds, Kernel, Needs, plain, registry};
 
 /// Every variant a plan can lead to, but for sizes that stand for many: head sizes and shared heads.
 fn variants() -> Vec<(String, Variant)> {
     let mut all = vec![("the probe".to_owned(), crate::probe::variant())];
-    for kernel in registry() {
+    for kernel in registry().iter().chain(plain()) {
         match kernel.binds {
             Binds::Weights => {
                 let held =
@@ -34,6 +34,11 @@ fn variants() -> Vec<(String, Variant)> {
                             format!("{} {kv} {head_dim}", kernel.name),
                             with_heads(kernel, kv, head_dim, heads),
                         ));
+                        if kernel.module == "ops/attend" {
+                            let raw =
+                                with_heads(kernel, kv, head_dim, heads).with("QUERIES", "lib/queries_raw");
+                            all.push((format!("{} {kv} {head_dim}, raw", kernel.name), raw));
+                        }
                     }
                 }
             }
@@ -58,7 +63,11 @@ fn parse(name: &str, variant: &Variant) -> (Module, ModuleInfo) {
         .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
     let info = Validator::new(
         ValidationFlags::all(),
-        Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        Capabilities::IMMEDIATES
+            | Capabilities::SUBGROUP
+            | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+            | Capabilities::SHADER_FLOAT16
+            | Capabilities::COOPERATIVE_MATRIX,
     )
     .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
     .subgroup_operations(naga::valid::SubgroupOperationSet::all())
@@ -126,15 +135,20 @@ fn every_args_struct_is_the_twin_of_its_module() {
     }
 }
 
+/// Whether a variant multiplies cooperative matrices.
+fn cooperates(variant: &Variant) -> bool {
+    let row = registry().iter().find(|row| row.name == variant.kernel);
+    row.is_some_and(|row| matches!(row.needs, Needs::CooperativeMatrix(_)))
+}
+
 /// The three languages, in the form that users run: no loop bounds, no clamped indices.
 #[test]
 fn every_variant_translates_to_spirv_msl_and_hlsl() {
     for (name, variant) in variants() {
         let (module, info) = parse(&name, &variant);
-        let constants =
-            variant.constants.iter().map(|&(key, value)| (key.to_owned(), f64::from(value))).collect();
-        let (module, info) = pipeline_constants::process_overrides(&module, &info, None, &constants)
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (module, info) =
+            pipeline_constants::process_overrides(&module, &info, None, &overrides(&variant))
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
         let options = spv::Options { force_loop_bounding: false, ..spv::Options::default() };
         let pipeline =
             spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into() };
@@ -162,7 +176,13 @@ fn every_variant_translates_to_spirv_msl_and_hlsl() {
         };
         let mut text = String::new();
         let mut writer = hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions { entry_point: None });
-        writer.write(&module, &info, None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let written = writer.write(&module, &info, None);
+        // No adapter of DX12 has cooperative matrices for wgpu, and naga no HLSL for them.
+        if cooperates(&variant) {
+            assert!(written.is_err(), "{name}: naga writes HLSL of it now");
+            continue;
+        }
+        written.unwrap_or_else(|error| panic!("{name}: {error}"));
         no_bounds(&name, &text);
     }
 }
@@ -175,18 +195,13 @@ fn packed_products_are_one_instruction() {
     let mut seen = 0;
     for (name, variant) in variants() {
         let (module, info) = parse(&name, &variant);
-        let constants =
-            variant.constants.iter().map(|&(key, value)| (key.to_owned(), f64::from(value))).collect();
-        let (module, info) = pipeline_constants::process_overrides(&module, &info, None, &constants)
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (module, info) =
+            pipeline_constants::process_overrides(&module, &info, None, &overrides(&variant))
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
         let words = spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap();
-        // An instruction is a word of its length and its number, then its operands.
-        let (mut at, mut dots) = (5, 0);
-        while at < words.len() {
-            let (length, number) = ((words[at] >> 16) as usize, words[at] & 0xffff);
-            dots += usize::from(number == OP_SDOT && length == 6 && words[at + 5] == PACKED_4X8);
-            at += length;
-        }
+        let is_dot =
+            |words: &&[u32]| words[0] & 0xffff == OP_SDOT && words.len() == 6 && words[5] == PACKED_4X8;
+        let dots = instructions(&words).filter(is_dot).count();
         let row = registry().iter().find(|row| row.name == variant.kernel);
         if row.is_some_and(Kernel::rounds) {
             // Two for each of the 8 words of a run, in one function.
@@ -197,6 +212,67 @@ fn packed_products_are_one_instruction() {
         }
     }
     assert!(seen >= 8 * 10, "{seen} variants");
+}
+
+/// The rows on cooperative matrices use them, and Metal's name for them.
+#[test]
+fn cooperative_products_are_instructions() {
+    const LOAD: u32 = 4457;
+    const STORE: u32 = 4458;
+    const MULTIPLY_ADD: u32 = 4459;
+    let mut seen = 0;
+    for (name, variant) in variants() {
+        let (module, info) = parse(&name, &variant);
+        let (module, info) =
+            pipeline_constants::process_overrides(&module, &info, None, &overrides(&variant)).unwrap();
+        let words = spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap();
+        let counts = [LOAD, STORE, MULTIPLY_ADD]
+            .map(|number| instructions(&words).filter(|words| words[0] & 0xffff == number).count());
+        // One function each for the three operands, and for the other two.
+        assert_eq!(counts, if cooperates(&variant) { [3, 1, 1] } else { [0; 3] }, "{name}");
+        if variant.kernel == "wgsl-f16-coop8" {
+            let options =
+                msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+            let (text, _) =
+                msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()).unwrap();
+            for part in ["simdgroup_half8x8", "simdgroup_float8x8", "simdgroup_multiply_accumulate("] {
+                assert!(text.contains(part), "{name}: no {part}");
+            }
+        }
+        seen += usize::from(cooperates(&variant));
+    }
+    assert_eq!(seen, 2 * LAYOUTS.len());
+}
+
+/// No row takes more workgroup memory than it says.
+#[test]
+fn workgroup_memory_is_what_the_row_says() {
+    for kernel in registry().iter().chain(plain()).filter(|kernel| kernel.binds == Binds::Weights) {
+        let variant = Variant::new(kernel).with("FORMAT", "formats/q4_k");
+        let (module, info) = parse(kernel.name, &variant);
+        let (module, _) =
+            pipeline_constants::process_overrides(&module, &info, None, &overrides(&variant)).unwrap();
+        let globals =
+            module.global_variables.iter().filter(|(_, global)| global.space == AddressSpace::WorkGroup);
+        let bytes: u32 = globals.map(|(_, global)| module.types[global.ty].inner.size(module.to_ctx())).sum();
+        assert!(bytes <= kernel.workgroup_bytes, "{}: {bytes} bytes", kernel.name);
+    }
+}
+
+/// Values of the `override` constants.
+fn overrides(variant: &Variant) -> naga::back::PipelineConstants {
+    variant.constants.iter().map(|&(key, value)| (key.to_owned(), f64::from(value))).collect()
+}
+
+/// The instructions of a SPIR-V module: the first word of each holds its length and its number.
+fn instructions(words: &[u32]) -> impl Iterator<Item = &[u32]> {
+    let mut rest = &words[5..];
+    std::iter::from_fn(move || {
+        let length = (rest.first()? >> 16) as usize;
+        let (instruction, after) = rest.split_at(length);
+        rest = after;
+        Some(instruction)
+    })
 }
 
 /// No counters that bound loops.
@@ -228,7 +304,8 @@ fn the_name_of_loop_counters_is_known() {
 /// Arrays of a function's own end up in memory, and so do arrays that are values and indexed by a variable.
 #[test]
 fn no_function_has_arrays_of_its_own() {
-    for (name, variant) in variants() {
+    let for_users = |variant: &Variant| plain().iter().all(|row| row.name != variant.kernel);
+    for (name, variant) in variants().into_iter().filter(|(_, variant)| for_users(variant)) {
         let (module, info) = parse(&name, &variant);
         let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
         let entries = module.entry_points.iter().enumerate();

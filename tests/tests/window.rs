@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cchaha::code::Language;
+use cchaha::gguf::{self, Gguf, Metadata, TensorSpec};
 use cchaha::text::Special;
 use cchaha::{
     Device, Fate, Model, POLICIES, Policy, RopeKind, RopeOptions, ScoreRequest, Session, SessionOptions,
@@ -23,6 +24,19 @@ fn golden(name: &str) -> Arc<Model> {
 
 fn model() -> Arc<Model> {
     golden("stories260K-f32.gguf")
+}
+
+/// The same weights under other keys.
+fn with_metadata(model: &Model, metadata: &Metadata) -> Arc<Model> {
+    let tensors = model.gguf().tensors();
+    let specs: Vec<TensorSpec> = tensors
+        .iter()
+        .map(|tensor| TensorSpec { name: tensor.name.clone(), format: tensor.format, dims: tensor.dims })
+        .collect();
+    let mut file = Vec::new();
+    gguf::write_to("model", &mut file, metadata, &specs, |i, out| out.write_all(tensors[i].data.as_slice()))
+        .unwrap();
+    Arc::new(Model::from_gguf(Gguf::from_bytes("model", file.into()).unwrap()).unwrap())
 }
 
 fn prompt(model: &Model) -> Vec<u32> {
@@ -194,6 +208,32 @@ fn budgets_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn choices_of_pages_are_counted_and_change_nothing() {
+    let model = model();
+    let tokens = prompt(&model);
+    let pages = POLICIES.iter().find(|policy| policy.name == "pages").unwrap();
+    let written = |count_chosen| {
+        let options = SessionOptions { count_chosen, ..options(pages, Some(64)) };
+        let mut session = Session::new(&model, &options).unwrap();
+        feed(&mut session, &tokens);
+        (session.seen(), session.logits().to_vec(), session)
+    };
+    let (silent, want, _) = written(false);
+    assert!(silent.chosen.is_empty());
+    let (seen, got, mut session) = written(true);
+    assert_eq!(got, want);
+    assert_eq!(seen.chosen.len(), tokens.len());
+    // Half of 64 cells are two pages of 16: what each query of each layer and KV head chooses, once so many are outside its window.
+    let kv = &model.plan().kv;
+    let most = 2 * tokens.len() * kv.iter().map(|kv| kv.n_kv_heads).sum::<usize>();
+    let all: u64 = seen.chosen.iter().step_by(16).sum();
+    assert!((most / 2..=most).contains(&(all as usize)), "{all} choices, at most {most}");
+    assert!(seen.chosen[tokens.len() - 16..].iter().all(|&times| times == 0), "the window is not chosen");
+    session.truncate(20);
+    assert!(session.seen().chosen.iter().all(|&times| times == 0), "another text has counts of its own");
+}
+
+#[test]
 fn rotary_choices_go_past_the_trained_length() {
     let model = model();
     let tokens = prompt(&model);
@@ -212,6 +252,21 @@ fn rotary_choices_go_past_the_trained_length() {
     let scoped = RopeOptions { split: Some(2), sigma: Some(3.0), ..nothing_scoped };
     assert_eq!(scores(&model, &with(Some(nothing_scoped), trained), &tokens), plain);
     assert_ne!(scores(&model, &with(Some(scoped), trained), &tokens), plain);
+    // What the file says counts where nothing else is given, and our own architecture turns with scopes already.
+    let saying = |split: u32, sigma: f32| {
+        let mut metadata = model.gguf().metadata().clone();
+        metadata.set("cchaha.rope.scope_split", split).set("cchaha.rope.sigma", sigma);
+        with_metadata(&model, &metadata)
+    };
+    let by_file = with(Some(RopeOptions::new(RopeKind::Scope)), trained);
+    assert_eq!(
+        scores(&saying(2, 3.0), &by_file, &tokens),
+        scores(&model, &with(Some(scoped), trained), &tokens)
+    );
+    assert_ne!(scores(&saying(2, 4.0), &by_file, &tokens), scores(&saying(2, 3.0), &by_file, &tokens));
+    let own = golden("cchaha.gguf");
+    let of_own = |rope| scores(&own, &with(rope, own.context()), &prompt(&own)[..200]);
+    assert_eq!(of_own(Some(RopeOptions::new(RopeKind::Scope))), of_own(None));
     assert!(Session::new(&model, &with(None, 2 * trained)).is_err());
     for (_, kind) in cchaha::ROPES {
         let mut session = Session::new(&model, &with(Some(RopeOptions::new(kind)), 2 * trained)).unwrap();

@@ -67,12 +67,12 @@ pub trait Runner: Send {
         None
     }
 
-    /// From now on shows `observer` what weights are multiplied with.
+    /// From now on shows `observer` what it works on.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] where this back end cannot show it.
     fn observe(&mut self, _observer: Box<dyn Observer>) -> Result<()> {
-        Err(Error::unsupported("this device does not show what weights are multiplied with; use the cpu"))
+        Err(Error::unsupported("this device does not show what it works on; use the cpu"))
     }
 }
 
@@ -92,9 +92,12 @@ pub trait Greedy {
     fn finish(&mut self) -> Result<u32>;
 }
 
-/// Sees the inputs of matrix products.
+/// Sees what a runner works on.
 pub trait Observer: Send + Sync {
     /// Matrix `expert` of `weight` (0 for an ordinary one) is about to be multiplied with the rows of `x`,
     /// `[rows, cols]` for a weight of `cols` columns.
-    fn input(&mut self, weight: WeightId, expert: usize, x: &[f32]);
+    fn input(&mut self, _weight: WeightId, _expert: usize, _x: &[f32]) {}
+
+    /// The query of one token, in one layer and for one KV head, chose this page of the cache.
+    fn chosen(&mut self, _page: usize) {}
 }

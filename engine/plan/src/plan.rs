@@ -137,8 +137,10 @@ pub struct Plan {
     pub selections: usize,
     /// Positions per token; axis 0 is the place in the sequence, the one masks look at.
     pub axes: usize,
-    /// Where the logits end up, `[logits rows, vocab]`; of the first part of a cut plan, what it hands on.
+    /// Where the logits end up, `[logits rows, vocab]`; of a part of a plan, `[logits rows, width]` of what it hands on.
     pub logits: BufferId,
+    /// Whether it hands on something else than logits.
+    pub hands_on: bool,
     /// Tokens the model knows.
     pub vocab: usize,
     /// Context length the model was trained for.
@@ -146,6 +148,25 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan of nothing yet, with positions on one axis.
+    pub fn new(architecture: impl Into<String>, vocab: usize, context: usize) -> Plan {
+        Plan {
+            architecture: architecture.into(),
+            steps: Vec::new(),
+            buffers: Vec::new(),
+            weights: Vec::new(),
+            kv: Vec::new(),
+            ropes: Vec::new(),
+            masks: Vec::new(),
+            selections: 0,
+            axes: 1,
+            logits: BufferId(0),
+            hands_on: false,
+            vocab,
+            context,
+        }
+    }
+
     /// The buffer's description.
     pub fn buffer(&self, id: BufferId) -> &BufferSpec {
         &self.buffers[id.index()]
@@ -207,9 +228,35 @@ impl Plan {
             })?;
         }
         let logits = self.buffers.get(self.logits.index());
-        if logits.is_none_or(|buffer| buffer.width == 0 || buffer.rows != Rows::Logits) {
+        let Some(logits) = logits.filter(|buffer| buffer.width > 0 && buffer.rows == Rows::Logits) else {
             return Err(Error::model("the logits buffer must hold logits rows"));
+        };
+        if logits.width != self.vocab && !self.hands_on {
+            return Err(Error::model(format!(
+                "buffer {} holds {} logits per row, the vocabulary has {} tokens",
+                logits.name, logits.width, self.vocab
+            )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_are_as_many_as_tokens_unless_the_plan_hands_something_else_on() {
+        let logits = |width, rows| {
+            let buffers = vec![BufferSpec { name: "logits", width, rows }];
+            Plan { buffers, ..Plan::new("test", 100, 64) }
+        };
+        assert_eq!(logits(100, Rows::Logits).validate(), Ok(()));
+        assert!(Plan::new("test", 100, 64).validate().is_err(), "no logits at all");
+        assert!(logits(100, Rows::Tokens).validate().is_err());
+        let wrong = logits(99, Rows::Logits);
+        let message = wrong.validate().unwrap_err().message;
+        assert_eq!(message, "buffer logits holds 99 logits per row, the vocabulary has 100 tokens");
+        assert_eq!(Plan { hands_on: true, ..wrong }.validate(), Ok(()));
     }
 }

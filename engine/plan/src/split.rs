@@ -71,7 +71,7 @@ impl Plan {
         let out = BufferId(self.buffers.len() as u32);
         self.buffers.push(BufferSpec { name: "handed", width: self.buffer(x).width, rows: Rows::Logits });
         self.steps.push(Step { op: Op::TakeRows { x, out }, layer: None });
-        self.logits = out;
+        (self.logits, self.hands_on) = (out, true);
     }
 
     /// Some of the steps, with the KV slots they use.

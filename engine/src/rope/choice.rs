@@ -4,6 +4,7 @@
 
 use std::f64::consts::TAU;
 
+use cchaha_gguf::Metadata;
 use cchaha_plan::{Plan, RopeTable};
 
 use super::yarn;
@@ -39,10 +40,10 @@ const TOKENS_PER_SCOPE: f64 = 24.0;
 pub struct RopeOptions {
     /// Which.
     pub kind: RopeKind,
-    /// Of `scope`: the first rotary pair that turns with the scope position; where not given, the first that does not
-    /// complete a turn in the trained length.
+    /// Of `scope`: the first rotary pair that turns with the scope position; where not given, what the file says in
+    /// `cchaha.rope.scope_split`, or else the first pair that does not complete a turn in the trained length.
     pub split: Option<usize>,
-    /// Of `scope`: what a scope position is worth in token positions.
+    /// Of `scope`: what a scope position is worth in token positions; where not given, `cchaha.rope.sigma` of the file.
     pub sigma: Option<f64>,
     /// Of `scope`: a control, which gives every scope position the place of another.
     pub shuffled: bool,
@@ -52,6 +53,16 @@ impl RopeOptions {
     /// A rule with its own figures.
     pub fn new(kind: RopeKind) -> RopeOptions {
         RopeOptions { kind, split: None, sigma: None, shuffled: false }
+    }
+
+    /// The same with what a file says of scopes, where nothing else was given.
+    ///
+    /// # Errors
+    /// For keys of another type.
+    pub(crate) fn or_of(mut self, metadata: &Metadata) -> Result<RopeOptions> {
+        self.split = self.split.or(metadata.usize("cchaha.rope.scope_split")?);
+        self.sigma = self.sigma.or(metadata.f32("cchaha.rope.sigma")?.map(f64::from));
+        Ok(self)
     }
 
     /// The plan with its tables changed for `context` tokens.
@@ -86,7 +97,8 @@ impl RopeOptions {
         if split > pairs {
             return Err(Error::usage(format!("there is no rotary pair {split}: a head has {pairs}")));
         }
-        for pair in &mut table.pairs[split..] {
+        // Our own architecture has such pairs from the start.
+        for pair in table.pairs[split..].iter_mut().filter(|pair| pair.axis == 0) {
             pair.axis = 1;
             pair.frequency *= self.sigma.unwrap_or(TOKENS_PER_SCOPE);
         }

@@ -10,7 +10,7 @@ use crate::sample::{SampleParams, Sampler};
 impl Session {
     /// Whether [`Session::step`] serves: the device chooses tokens, and nothing here has to read a token before the next one is
     /// evaluated.
-    pub(crate) fn goes_ahead(&mut self) -> bool {
+    pub fn goes_ahead(&mut self) -> bool {
         !self.reader.reads() && self.scheduler.goes_ahead()
     }
 
@@ -19,7 +19,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of [`Session::feed`].
-    pub(crate) fn step(&mut self, token: u32) -> Result<u32> {
+    pub fn step(&mut self, token: u32) -> Result<u32> {
         self.check_tokens(&[token])?;
         self.check_length(self.tokens.len() + 1)?;
         if self.begun != Some(token) {

@@ -1,6 +1,7 @@
 //! What a window showed and what it did not, as text and as a picture.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use super::reader::{Fate, Seen};
 
@@ -8,7 +9,7 @@ use super::reader::{Fate, Seen};
 const FATES: [(Fate, &str, &str); 5] = [
     (Fate::Seen, "in the window", "#4878a8"),
     (Fate::Pinned, "pinned", "#d98c2b"),
-    (Fate::Chosen, "seen where a query chooses its page", "#a9c4de"),
+    (Fate::Chosen, "seen where a query chooses its page", "#3a8f5a"),
     (Fate::Unseen, "not seen", "#e4e4e4"),
     (Fate::Folded, "folded: dropped from memory", "#b05050"),
 ];
@@ -41,9 +42,9 @@ impl Seen {
         ))
     }
 
-    /// Runs of lines with one fate each: first line, last line, fate. A line has the fate of most of its tokens.
-    fn runs(&self) -> Vec<(u32, u32, Fate)> {
-        let mut runs: Vec<(u32, u32, Fate)> = Vec::new();
+    /// Runs of lines with one fate each: first line, last line, fate, tokens. A line has the fate of most of its tokens.
+    fn runs(&self) -> Vec<(u32, u32, Fate, Range<usize>)> {
+        let mut runs: Vec<(u32, u32, Fate, Range<usize>)> = Vec::new();
         let mut at = 0;
         while at < self.lines.len() {
             let line = self.lines[at];
@@ -51,22 +52,32 @@ impl Seen {
             let of = |fate: &Fate| self.fates[at..end].iter().filter(|&other| other == fate).count();
             let fate = FATES.map(|row| row.0).into_iter().max_by_key(of).unwrap_or(Fate::Seen);
             match runs.last_mut() {
-                Some((_, last, same)) if *same == fate && line >= *last => *last = line,
-                _ => runs.push((line, line, fate)),
+                Some((_, last, same, tokens)) if *same == fate && line >= *last => {
+                    (*last, tokens.end) = (line, end);
+                }
+                _ => runs.push((line, line, fate, at..end)),
             }
             at = end;
         }
         runs
     }
 
+    /// How often, of all layers and KV heads, queries chose the pages of these tokens: the mean.
+    fn times(&self, tokens: Range<usize>) -> Option<u64> {
+        let counts = self.chosen.get(tokens.clone())?;
+        Some(counts.iter().sum::<u64>() / counts.len().max(1) as u64)
+    }
+
     /// Line ranges and what became of them.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for (first, last, fate) in self.runs() {
+        for (first, last, fate, tokens) in self.runs() {
             let word = FATES.iter().find(|row| row.0 == fate).map_or("", |row| row.1);
+            let times = self.times(tokens).filter(|_| fate == Fate::Chosen);
+            let times = times.map_or_else(String::new, |times| format!(" ({times} times)"));
             let _ = match first == last {
-                true => writeln!(text, "line {}: {word}", first + 1),
-                false => writeln!(text, "lines {} to {}: {word}", first + 1, last + 1),
+                true => writeln!(text, "line {}: {word}{times}", first + 1),
+                false => writeln!(text, "lines {} to {}: {word}{times}", first + 1, last + 1),
             };
         }
         text
@@ -94,15 +105,23 @@ impl Seen {
                 y + 9
             );
         }
+        let most = self.chosen.iter().copied().max().unwrap_or(0).max(1) as f64;
         let mut column = 0;
         let mut before = None;
-        for (&line, &fate) in self.lines.iter().zip(&self.fates) {
+        for (i, (&line, &fate)) in self.lines.iter().zip(&self.fates).enumerate() {
             column = if before == Some(line) { column + 1 } else { 0 };
             before = Some(line);
             let colour = FATES.iter().find(|row| row.0 == fate).map_or("", |row| row.2);
+            // The more often a page was chosen, the fuller its colour; the root, for a few pages are chosen most of the time.
+            let (opacity, title) = match self.chosen.get(i).filter(|_| fate == Fate::Chosen) {
+                None => (1.0, String::new()),
+                Some(&n) => {
+                    (0.15 + 0.85 * (n as f64 / most).sqrt(), format!("<title>chosen {n} times</title>"))
+                }
+            };
             let _ = writeln!(
                 svg,
-                "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{colour}\"/>",
+                "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{colour}\" fill-opacity=\"{opacity:.2}\">{title}</rect>",
                 TEXT + 10 + column * TOKEN,
                 top + ROW * line as usize,
                 TOKEN - 1,
@@ -137,6 +156,7 @@ mod tests {
                 Fate::Chosen,
                 Fate::Seen,
             ],
+            chosen: vec![],
         };
         let text =
             "line 1: pinned\nlines 2 to 3: seen where a query chooses its page\nline 4: in the window\n";
@@ -146,8 +166,14 @@ mod tests {
             sentence,
             "5 of 7 tokens are outside the code window: 2 pinned, 3 seen where a query chooses their pages"
         );
+        let counted = Seen { chosen: vec![0, 0, 8, 4, 0, 16, 0], ..seen.clone() };
+        assert!(counted.text().contains("chooses its page (7 times)"), "{}", counted.text());
+        assert!(
+            counted.svg("").contains("fill-opacity=\"0.57\"><title>chosen 4 times</title>"),
+            "half the root of 16"
+        );
         let svg = seen.svg("a < b\n");
         assert!(svg.contains("a &lt; b") && svg.matches("<rect").count() == 1 + 5 + 7);
-        assert_eq!(Seen { fates: vec![Fate::Seen; 2], lines: vec![0, 0] }.sentence(), None);
+        assert_eq!(Seen { fates: vec![Fate::Seen; 2], lines: vec![0, 0], chosen: vec![] }.sentence(), None);
     }
 }

@@ -9,10 +9,12 @@ mod explain;
 mod fold;
 mod pins;
 mod reader;
+mod tally;
 
 pub use dynamic::{FULL_BUDGET, dynamic_budget};
 pub(crate) use reader::Reader;
 pub use reader::{Fate, Place, Seen, places};
+pub(crate) use tally::Tally;
 
 use cchaha_plan::{MaskId, MaskRule, Op, PAGE_CELLS, Plan, SelectionId, Step};
 

@@ -7,7 +7,7 @@ use std::ops::{ControlFlow, Range};
 
 use cchaha_plan::{PAGE_CELLS, Plan};
 
-use super::{Shares, fold, pins};
+use super::{Shares, Tally, fold, pins};
 use crate::code::{Language, Line, Scanner};
 use crate::error::Result;
 use crate::kv::SequenceId;
@@ -146,6 +146,8 @@ pub struct Seen {
     pub lines: Vec<u32>,
     /// What became of it.
     pub fates: Vec<Fate>,
+    /// How often queries chose its page, of all layers and KV heads; empty where nobody counted.
+    pub chosen: Vec<u64>,
 }
 
 impl Seen {
@@ -166,6 +168,8 @@ pub(crate) struct Reader {
     shuffled: bool,
     text: Text,
     pinned: Vec<usize>,
+    /// Where somebody counts.
+    pub(crate) tally: Option<Tally>,
 }
 
 /// Scope positions in another order: within blocks of 64, by an odd multiplier, so that every one has its place.
@@ -183,7 +187,16 @@ impl Reader {
     ) -> Reader {
         let (own_window, own_pins) = (super::own_window(plan), super::own_pins(plan));
         let text = Text::new(language);
-        Reader { shares, own_window, own_pins, axes: plan.axes, shuffled, text, pinned: Vec::new() }
+        Reader {
+            shares,
+            own_window,
+            own_pins,
+            axes: plan.axes,
+            shuffled,
+            text,
+            pinned: Vec::new(),
+            tally: None,
+        }
     }
 
     /// Whether anybody asks what the text says.
@@ -259,6 +272,7 @@ impl Reader {
         }
         let epoch = self.epoch();
         let (before, since) = tokens.split_at(tokens.len() / epoch * epoch);
+        self.tally.iter().for_each(Tally::clear);
         self.text = Text::new(self.text.language);
         self.text.read(tokenizer, before);
         // What was pinned when this epoch began is pinned again; what was folded since is gone.
@@ -313,7 +327,15 @@ impl Reader {
             Some(_) => Fate::Unseen,
         };
         let line = |i: usize| self.text.places.get(i).map_or(0, |place| place.0);
-        Seen { lines: (0..n).map(line).collect(), fates: (0..n).map(fate).collect() }
+        let times = |tally: &Tally, position| {
+            scheduler.kv().cell(sequence, position).map_or(0, |cell| tally.of(cell as usize / PAGE_CELLS))
+        };
+        let chosen = self.tally.iter().flat_map(|tally| (0..n).map(move |position| times(tally, position)));
+        Seen {
+            lines: (0..n).map(line).collect(),
+            fates: (0..n).map(fate).collect(),
+            chosen: chosen.collect(),
+        }
     }
 }
 

@@ -505,6 +505,13 @@ impl CpuRunner {
             let (t, head) = (tile.rows().start, tile.cols().start / words);
             select(&args, (t, head), pages, &mut scratch.pages, tile.row(t));
         });
+        if let Some(observer) = &mut self.observer {
+            let used = &self.selections[out.index()].bits[..batch.tokens.len() * per_token];
+            for (i, word) in used.iter().enumerate() {
+                let chosen = (0..64).filter(|bit| word >> bit & 1 == 1);
+                chosen.for_each(|bit| observer.chosen(i % words * 64 + bit));
+            }
+        }
     }
 
     fn attend(&mut self, plan: &Plan, op: &Op, batch: &Batch<'_>) {

@@ -12,7 +12,8 @@
 //! | `(d * sc) * level` | Q3_K Q6_K IQ4_XS | `nested.rs` |
 //! | `(d * sc) * q - (dmin * m)` | Q2_K Q4_K Q5_K | `nested_offset.rs` |
 //!
-//! To add a format: its family's trait in its family's file, a line in `x86_64/avx2/encode.rs`, two rows in the table here.
+//! To add a format: its family's trait in its family's file, a line in `x86_64/avx2/encode.rs` and in
+//! `aarch64/neon/encode.rs`, a row in the table here.
 
 mod nested;
 mod nested_offset;
@@ -25,6 +26,8 @@ use std::fmt;
 
 use cchaha_plan::Format;
 
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64::neon;
 use crate::isa::Isa;
 use crate::simd::{LANES, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
@@ -98,12 +101,14 @@ fn weigh(importance: &[f32], weights: &mut [f32]) {
 }
 
 macro_rules! encoders {
-    ($($format:ident, $encoder:ident, $avx2:ident;)*) => {
+    ($($format:ident, $encoder:ident, $simd:ident;)*) => {
         /// Every encoder, in order of preference.
         const ENCODERS: &[Encoder] = &[
             $(
                 #[cfg(target_arch = "x86_64")]
-                Encoder { format: Format::$format, isa: Isa::Avx2, run: avx2::encode::$avx2 },
+                Encoder { format: Format::$format, isa: Isa::Avx2, run: avx2::encode::$simd },
+                #[cfg(target_arch = "aarch64")]
+                Encoder { format: Format::$format, isa: Isa::Neon, run: neon::encode::$simd },
             )*
             $(Encoder {
                 format: Format::$format,

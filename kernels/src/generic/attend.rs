@@ -7,8 +7,8 @@
 //!   l = l a + sum p;      o[d..d+8] = o[d..d+8] a + sum_c p[c] V[c][d..d+8]
 //! ```
 //! A tile is up to 8 tokens of one sequence times the query heads that share a KV head, so a page is read and converted
-//! once for all of them. Rows go through the two products four at a time: 8 accumulators, and each K or V vector serves
-//! four rows. A row sees its pages in the sequence's order whatever tile it is in, and a page it does not see leaves
+//! once for all of them. Rows go through the two products up to four at a time: 8 accumulators, and each K or V vector
+//! serves four rows. A row sees its pages in the sequence's order whatever tile it is in, and a page it does not see leaves
 //! its state as it was: results do not depend on batch mates or threads.
 //!
 //! Pages are checked as a whole first (least and greatest position); only a page that is partly visible looks at its
@@ -27,7 +27,7 @@ use crate::simd::{LANES, Simd};
 /// Tokens of a tile.
 pub(crate) const TILE: usize = 8;
 
-/// Query rows that go through a page together.
+/// Query rows that go through a page together, at most.
 const ROWS: usize = 4;
 
 /// What is known of a page as a whole.
@@ -198,10 +198,11 @@ fn run<S: Simd, E: Element>(
         let mut row = 0;
         while row < rows {
             let n = ROWS.min(rows - row);
-            if n == ROWS {
-                tile.scores::<S, ROWS>(s, a, k32, row, scores);
-            } else {
-                (row..row + n).for_each(|row| tile.scores::<S, 1>(s, a, k32, row, scores));
+            match n {
+                1 => tile.scores::<S, 1>(s, a, k32, row, scores),
+                2 => tile.scores::<S, 2>(s, a, k32, row, scores),
+                3 => tile.scores::<S, 3>(s, a, k32, row, scores),
+                _ => tile.scores::<S, ROWS>(s, a, k32, row, scores),
             }
             row += n;
         }
@@ -226,12 +227,12 @@ fn run<S: Simd, E: Element>(
             let mut h = 0;
             while h < group {
                 let n = ROWS.min(group - h);
-                if n == ROWS {
-                    values::<S, ROWS>(s, &p[h * PAGE_CELLS..], v32, head_dim, &mut o[h * head_dim..]);
-                } else {
-                    for h in h..h + n {
-                        values::<S, 1>(s, &p[h * PAGE_CELLS..], v32, head_dim, &mut o[h * head_dim..]);
-                    }
+                let (p, o) = (&p[h * PAGE_CELLS..], &mut o[h * head_dim..]);
+                match n {
+                    1 => values::<S, 1>(s, p, v32, head_dim, o),
+                    2 => values::<S, 2>(s, p, v32, head_dim, o),
+                    3 => values::<S, 3>(s, p, v32, head_dim, o),
+                    _ => values::<S, ROWS>(s, p, v32, head_dim, o),
                 }
                 h += n;
             }

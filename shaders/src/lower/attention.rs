@@ -5,6 +5,7 @@ use cchaha_plan::{BufferId, Error, KvSlot, Op, Result, RopeLayout, WeightId};
 use super::fuse::Heads;
 use super::{CLASSES, Lower, Stage, WIDTH};
 use crate::args::{self, NONE};
+use crate::formats::RUN;
 use crate::launch::{Along, Launch};
 use crate::pipelines::Variant;
 use crate::registry::{Kernel, TILED};
@@ -16,13 +17,31 @@ const MAX_HEADS: usize = 8;
 const TILE_TOKENS: u32 = 32;
 const TILE_DIMS: usize = 64;
 
+/// Where the attention of one token finds its queries when it does itself what [`Lower::heads_launch`] would do before it.
+const RAW_QUERIES: &str = "lib/queries_raw";
+
+/// Norms and rotary turn of heads, as the kernels are told.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    pairs: u32,
+    interleaved: u32,
+    table: u32,
+    magnitude: f32,
+    q_norm: u32,
+    k_norm: u32,
+    eps: f32,
+}
+
 impl Lower<'_> {
-    pub(super) fn attend(&self, op: &Op) -> Result<[Vec<Launch>; 3]> {
+    /// Attention, and before it what prepares its heads, where that was not done yet.
+    pub(super) fn attend(&mut self, op: &Op, before: Option<&Heads>) -> Result<[Vec<Launch>; 3]> {
         let Op::Attend { q, slot, n_heads, scale, softcap, mask, selection, sink_scores, out } = *op else {
             return Ok(Default::default());
         };
         let (spec, rule) = (self.plan.kv[slot.index()], self.plan.masks[mask.index()]);
-        let args = args::Attend {
+        let turn = before.map(|heads| self.turn(heads)).unwrap_or_default();
+        let base = |id: Option<BufferId>| id.map_or(NONE, |id| self.place(id).base);
+        let mut args = args::Attend {
             q: self.place(q).base,
             q_stride: self.place(q).stride,
             out: self.place(out).base,
@@ -42,38 +61,61 @@ impl Lower<'_> {
             scale,
             softcap: softcap.unwrap_or(0.0),
             tokens: 0,
+            twin: NONE,
+            k: base(before.map(|heads| heads.k)),
+            v: base(before.map(|heads| heads.v)),
+            pairs: turn.pairs,
+            interleaved: turn.interleaved,
+            table: turn.table,
+            magnitude: turn.magnitude,
+            q_norm: turn.q_norm,
+            k_norm: turn.k_norm,
+            eps: turn.eps,
         };
         let merge = Variant::new(self.kernel("AttendMerge", None, 1)?).constant("HEAD_DIM", spec.head_dim);
-        let mut merge = self.launch(&merge, None, &args, n_heads, Along::Rows(1));
-        merge.only_split = true;
         let shared = n_heads / spec.n_kv_heads;
         let heads = (1..=MAX_HEADS).rev().find(|n| shared.is_multiple_of(*n)).unwrap_or(1);
-        let group = &self.caches[slot.index()];
+        let group = Some(self.caches[slot.index()].clone());
+        let kv = self.kv;
         let variant =
-            |kernel: &Kernel| Variant::new(kernel).with("KV", self.kv).constant("HEAD_DIM", spec.head_dim);
+            |kernel: &Kernel| Variant::new(kernel).with("KV", kv).constant("HEAD_DIM", spec.head_dim);
         let mut launches: [Vec<Launch>; 3] = Default::default();
-        for (class, launches) in CLASSES.into_iter().zip(&mut launches) {
-            let kernel = self.kernel("Attend", None, class)?;
+        for (class, launches) in launches.iter_mut().enumerate() {
+            let kernel = self.kernel("Attend", None, CLASSES[class])?;
+            // For one token, where one workgroup has all that look at a key.
+            let raw = class == 0 && heads == shared && kernel.module != TILED;
+            if let Some(before) = before.filter(|_| !raw) {
+                launches.push(self.heads_launch(before)?);
+            }
             if kernel.module == TILED {
                 let variant = variant(kernel).with("DIMS", spec.head_dim.div_ceil(TILE_DIMS));
-                let launch = self.launch(&variant, Some(group), &args, n_heads, Along::Tiles(TILE_TOKENS));
+                let launch = self.launch(&variant, group.as_ref(), &args, n_heads, Along::Tiles(TILE_TOKENS));
                 launches.push(launch.whole());
                 continue;
             }
-            let variant = variant(kernel).with("HEADS", heads).with("DIMS", spec.head_dim.div_ceil(WIDTH));
-            launches.push(self.launch(&variant, Some(group), &args, n_heads / heads, Along::Rows(1)));
-            if class < usize::MAX {
-                launches.push(merge.clone());
+            // Every head must be whole runs: the parts of attention are merged head by head.
+            args.twin = if spec.head_dim.is_multiple_of(RUN) { self.twin(out, class) } else { NONE };
+            let mut variant =
+                variant(kernel).with("HEADS", heads).with("DIMS", spec.head_dim.div_ceil(WIDTH));
+            if before.is_some() && raw {
+                variant = variant.with("QUERIES", RAW_QUERIES);
+            }
+            launches.push(self.launch(&variant, group.as_ref(), &args, n_heads / heads, Along::Rows(1)));
+            if CLASSES[class] < usize::MAX {
+                let mut merge = self.launch(&merge, None, &args, n_heads, Along::Rows(1));
+                merge.only_split = true;
+                launches.push(merge);
             }
         }
         Ok(launches)
     }
 
-    pub(super) fn fused_heads(&self, heads: &Heads) -> Result<Stage> {
-        let Heads { q, k, v, slot, table, norms } = *heads;
-        let (spec, rope) = (self.plan.kv[slot.index()], &self.plan.ropes[table.index()]);
+    /// The dispatch of what stands between the projections and the attention.
+    pub(super) fn heads_launch(&self, heads: &Heads) -> Result<Launch> {
+        let Heads { q, k, v, slot, .. } = *heads;
+        let spec = self.plan.kv[slot.index()];
         let n_heads = self.width(q) / spec.head_dim;
-        let norm = |norm: Option<(WeightId, f32)>| norm.map_or(NONE, |(weight, _)| self.vectors.at(weight));
+        let Turn { pairs, interleaved, table, magnitude, q_norm, k_norm, eps } = self.turn(heads);
         let args = args::Heads {
             q: self.place(q).base,
             q_stride: self.place(q).stride,
@@ -83,21 +125,34 @@ impl Lower<'_> {
             v_stride: self.place(v).stride,
             heads: n_heads as u32,
             kv_heads: spec.n_kv_heads as u32,
-            pairs: rope.pairs.len() as u32,
-            interleaved: u32::from(rope.layout == RopeLayout::Interleaved),
-            table: self.parts.tables[table.index()] as u32,
-            magnitude: rope.magnitude as f32,
+            pairs,
+            interleaved,
+            table,
+            magnitude,
             record: self.parts.record as u32,
-            q_norm: norm(norms[0]),
-            k_norm: norm(norms[1]),
-            eps: norms[0].or(norms[1]).map_or(0.0, |(_, eps)| eps),
+            q_norm,
+            k_norm,
+            eps,
         };
         let variant = Variant::new(self.kernel("Heads", None, 1)?)
             .with("KV", self.kv)
             .constant("HEAD_DIM", spec.head_dim);
         let x = n_heads + 2 * spec.n_kv_heads;
-        let launch = self.launch(&variant, Some(&self.caches[slot.index()]), &args, x, Along::Rows(1));
-        Ok(self.always(q, vec![launch]))
+        Ok(self.launch(&variant, Some(&self.caches[slot.index()]), &args, x, Along::Rows(1)))
+    }
+
+    fn turn(&self, heads: &Heads) -> Turn {
+        let rope = &self.plan.ropes[heads.table.index()];
+        let norm = |norm: Option<(WeightId, f32)>| norm.map_or(NONE, |(weight, _)| self.vectors.at(weight));
+        Turn {
+            pairs: rope.pairs.len() as u32,
+            interleaved: u32::from(rope.layout == RopeLayout::Interleaved),
+            table: self.parts.tables[heads.table.index()] as u32,
+            magnitude: rope.magnitude as f32,
+            q_norm: norm(heads.norms[0]),
+            k_norm: norm(heads.norms[1]),
+            eps: heads.norms[0].or(heads.norms[1]).map_or(0.0, |(_, eps)| eps),
+        }
     }
 
     pub(super) fn kv_store(&self, slot: KvSlot, k: BufferId, v: BufferId) -> Result<Stage> {

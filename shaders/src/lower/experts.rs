@@ -5,7 +5,7 @@ use cchaha_plan::{BufferId, Error, Op, Result, Routing};
 use super::matrix::lanes;
 use super::{Lower, Stage, WIDTH, kind};
 use crate::arena::Place;
-use crate::args;
+use crate::args::{self, NONE};
 use crate::launch::{Along, Launch};
 use crate::pipelines::Variant;
 use crate::weights::Stack;
@@ -50,7 +50,13 @@ impl Lower<'_> {
             let shape = self.plan.weight(weight).shape;
             if weight == down {
                 let places = [regions.expert_gate, regions.expert_up, regions.expert_gate];
-                launches.push(self.elementwise_at((1, kind(activation), 0.0), places, shape.cols, slots)?);
+                launches.push(self.elementwise_at(
+                    (1, kind(activation), 0.0),
+                    places,
+                    shape.cols,
+                    slots,
+                    NONE,
+                )?);
             }
             let kernel = self.kernel("Experts", Some(self.plan.weight(weight).format), 1)?;
             for piece in self.weights.pieces(&Stack::Rows(vec![weight]))? {

@@ -16,7 +16,7 @@ pub(super) struct Heads {
     pub(super) norms: [Option<(WeightId, f32)>; 2],
 }
 
-impl Lower<'_> {
+impl<'a> Lower<'a> {
     /// How many products from step `at` on can be one: same input and format, outputs side by side.
     pub(super) fn products(&self, at: usize) -> usize {
         let product = |i: usize| match self.plan.steps.get(i)?.op {
@@ -78,6 +78,13 @@ impl Lower<'_> {
             return None;
         }
         Some((n + 1, Heads { q, k, v, slot, table: q_turned?, norms }))
+    }
+
+    /// The attention at `at` of the queries and in the cache that `heads` prepares, where nothing else looks at those queries.
+    pub(super) fn attended(&self, at: usize, heads: &Heads) -> Option<&'a Op> {
+        let op = &self.plan.steps.get(at)?.op;
+        let Op::Attend { q, slot, .. } = *op else { return None };
+        (q == heads.q && slot == heads.slot && !self.read_later(at + 1, q)).then_some(op)
     }
 
     /// Whether a step from `at` on reads the buffer before one writes it.

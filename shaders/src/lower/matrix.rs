@@ -11,8 +11,8 @@ use crate::pipelines::Variant;
 use crate::registry::{Kernel, Needs};
 use crate::weights::{Piece, Stack};
 
-/// Rows a tile of the matrix-matrix kernel spans, in both directions.
-const GEMM_TILE: usize = 64;
+/// Most invocations of a workgroup on every device.
+const MAX_WIDTH: usize = 256;
 
 impl Lower<'_> {
     pub(super) fn embed(&mut self, table: WeightId, scale: f32, out: BufferId) -> Result<Vec<Launch>> {
@@ -55,32 +55,14 @@ impl Lower<'_> {
         let pieces = self.weights.pieces(stack)?;
         let residual = residual.map(|id| self.place(id));
         let mut launches: [Vec<Launch>; 3] = Default::default();
-        for (class, launches) in CLASSES.into_iter().zip(&mut launches) {
-            let kernel = self.kernel("MatMul", Some(format), class)?;
-            let x = self.operand(kernel, x, launches)?;
+        for (class, launches) in launches.iter_mut().enumerate() {
+            let kernel = self.kernel("MatMul", Some(format), CLASSES[class])?;
+            let x = self.operand(kernel, x, class, launches)?;
             for piece in &pieces {
                 launches.push(self.product(kernel, piece, 0, (bias, residual, piece.first), x, out));
             }
         }
         Ok(launches)
-    }
-
-    /// Where a kernel finds the activations: as they are, or rounded by a dispatch before it.
-    fn operand(&self, kernel: &Kernel, x: BufferId, launches: &mut Vec<Launch>) -> Result<Place> {
-        let place = self.place(x);
-        if !kernel.rounds() {
-            return Ok(place);
-        }
-        let (twin, runs) = (self.regions.twin, self.width(x) / RUN);
-        let args = args::Quantize {
-            x: place.base,
-            x_stride: place.stride,
-            out: twin.base,
-            out_stride: twin.stride,
-            runs: runs as u32,
-        };
-        launches.push(self.plain("Quantize", &args, runs.div_ceil(WIDTH))?);
-        Ok(twin)
     }
 
     /// `piece.rows` rows from row `first` of the piece's buffer on, written to `out` from column `column` on.
@@ -124,6 +106,7 @@ impl Lower<'_> {
             plane1,
             plane2,
             plane3,
+            twin: NONE,
         }
     }
 
@@ -140,16 +123,29 @@ impl Lower<'_> {
             Some(&(_, columns)) => {
                 let most = match kernel.needs {
                     Needs::Subgroups => self.device.info.subgroup.0 as usize,
-                    Needs::Nothing => WIDTH,
+                    _ => WIDTH,
                 };
-                let lanes = lanes(piece.runs).min(most.max(1));
+                let mut lanes = lanes(piece.runs).min(most.max(1));
+                let mut variant = variant;
+                let mut width = WIDTH;
+                if args.twin != NONE {
+                    // A workgroup has as many rows as a run has values, and no more invocations than every device allows.
+                    lanes = lanes.min(MAX_WIDTH / RUN);
+                    width = RUN * lanes;
+                    variant = variant.constant("WIDTH", width);
+                }
                 let variant = variant.constant("LANES", lanes);
-                let x = piece.rows.div_ceil(WIDTH / lanes);
+                let x = piece.rows.div_ceil(width / lanes);
                 self.launch(&variant, Some(&piece.group), args, x, Along::Tiles(columns))
             }
             None => {
-                let x = piece.rows.div_ceil(GEMM_TILE);
-                self.launch(&variant, Some(&piece.group), args, x, Along::Tiles(GEMM_TILE as u32))
+                let [rows, tokens] = kernel.tile();
+                let variant = match kernel.width(self.device.info.subgroup.0) {
+                    Some(width) => variant.constant("WIDTH", width),
+                    None => variant,
+                };
+                let x = piece.rows.div_ceil(rows);
+                self.launch(&variant, Some(&piece.group), args, x, Along::Tiles(tokens as u32))
             }
         };
         launch.reading(piece.format, bytes)
@@ -167,37 +163,44 @@ impl Lower<'_> {
     ) -> Result<[Vec<Launch>; 3]> {
         let format = self.plan.weight(gate).format;
         let (to_gate, to_up) = (self.place(scratch), self.place(out));
-        let activate =
-            self.elementwise_at((1, kind(activation), 0.0), [to_gate, to_up, to_up], self.width(out), 1)?;
+        let width = self.width(out);
+        let activate = |lower: &Self, twin| {
+            lower.elementwise_at((1, kind(activation), 0.0), [to_gate, to_up, to_up], width, 1, twin)
+        };
         if self.plan.weight(up).format != format {
             let gates = self.products_of(&Stack::Rows(vec![gate]), NONE, None, x, to_gate)?;
             let mut launches = self.products_of(&Stack::Rows(vec![up]), NONE, None, x, to_up)?;
-            for (launches, gates) in launches.iter_mut().zip(gates) {
+            for (class, (launches, gates)) in launches.iter_mut().zip(gates).enumerate() {
                 launches.extend(gates);
-                launches.push(activate.clone());
+                let twin = self.twin(out, class);
+                launches.push(activate(self, twin)?);
             }
             return Ok(launches);
         }
         let pieces = self.weights.pieces(&Stack::Pair(gate, up))?;
         let mut launches: [Vec<Launch>; 3] = Default::default();
-        for (class, launches) in CLASSES.into_iter().zip(&mut launches) {
-            if let Some(kernel) = self.choice.kernel("GatedMatMul", Some(format), class) {
-                let from = self.operand(kernel, x, launches)?;
+        let whole_runs = pieces.iter().all(|piece| piece.first.is_multiple_of(RUN));
+        for (class, launches) in launches.iter_mut().enumerate() {
+            if let Some(kernel) = self.choice.kernel("GatedMatMul", Some(format), CLASSES[class]) {
+                let from = self.operand(kernel, x, class, launches)?;
+                let twin = if whole_runs { self.twin(out, class) } else { NONE };
                 for piece in &pieces {
                     let mut args = self.matmul_args(piece, 0, (NONE, None, piece.first), from, to_up);
                     args.activation = kind(activation);
+                    args.twin = if twin == NONE { NONE } else { twin + piece.first as u32 };
                     launches.push(self.matrix_launch(kernel, piece, &args));
                 }
                 continue;
             }
-            let kernel = self.kernel("MatMul", Some(format), class)?;
-            let from = self.operand(kernel, x, launches)?;
+            let kernel = self.kernel("MatMul", Some(format), CLASSES[class])?;
+            let from = self.operand(kernel, x, class, launches)?;
             for piece in &pieces {
                 for (first, out) in [(0, to_gate), (piece.rows, to_up)] {
                     launches.push(self.product(kernel, piece, first, (NONE, None, piece.first), from, out));
                 }
             }
-            launches.push(activate.clone());
+            let twin = self.twin(out, class);
+            launches.push(activate(self, twin)?);
         }
         Ok(launches)
     }

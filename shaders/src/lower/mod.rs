@@ -6,13 +6,14 @@ mod attention;
 mod experts;
 mod fuse;
 mod matrix;
+mod rounding;
 
 use std::sync::Arc;
 
 use cchaha_plan::{Activation, BufferId, Error, Format, NormKind, Op, Plan, Result, RopeLayout, Rows};
 
 use crate::arena::{Arena, Place};
-use crate::args;
+use crate::args::{self, NONE};
 use crate::device::Device;
 use crate::frame::Parts;
 use crate::gpu::Choice;
@@ -21,6 +22,8 @@ use crate::pipelines::{Pipelines, Variant};
 use crate::registry::Kernel;
 use crate::vectors::Vectors;
 use crate::weights::{Stack, Weights};
+
+pub(crate) use rounding::Twins;
 
 /// Invocations of a workgroup of the kernels that take it as a constant.
 const WIDTH: usize = 64;
@@ -55,6 +58,10 @@ pub(crate) struct Lower<'a> {
     pub(crate) weights: Weights<'a>,
     /// Name of the module that reads and writes the cache.
     pub(crate) kv: &'static str,
+    /// The step that follows those being lowered.
+    pub(crate) next: usize,
+    /// Buffers whose twin holds what they hold, for each of [`CLASSES`].
+    pub(crate) rounded: [Vec<BufferId>; 3],
 }
 
 /// Places in the arena beside the plan's buffers.
@@ -62,8 +69,8 @@ pub(crate) struct Lower<'a> {
 pub(crate) struct Regions {
     /// Where the choice of a greedy step stands.
     pub(crate) fed: u32,
-    /// Activations as integers, for the kernels that round them.
-    pub(crate) twin: Place,
+    /// Activations as integers, for the kernels that multiply those.
+    pub(crate) twins: Twins,
     /// Parts of split attention.
     pub(crate) attention: u32,
     pub(crate) bounds: u32,
@@ -77,19 +84,31 @@ pub(crate) struct Regions {
 impl Lower<'_> {
     /// All stages, in order.
     pub(crate) fn stages(&mut self) -> Result<Vec<Stage>> {
-        let mut stages = Vec::new();
+        let (plan, mut stages) = (self.plan, Vec::new());
+        self.rounded = Default::default();
         let mut at = 0;
-        while at < self.plan.steps.len() {
-            let step = &self.plan.steps[at];
-            let (taken, stage) = match self.products(at) {
-                n if n > 1 => (n, self.stacked(at, n)?),
-                _ => match self.heads(at) {
-                    Some((n, heads)) => (n, self.fused_heads(&heads)?),
-                    None => (1, self.step(&step.op)?),
+        while at < plan.steps.len() {
+            let products = self.products(at).max(1);
+            let heads = if products == 1 { self.heads(at) } else { None };
+            let attend = heads.as_ref().and_then(|(n, heads)| self.attended(at + n, heads));
+            let steps = heads.as_ref().map_or(products, |(n, _)| *n);
+            self.next = at + steps + usize::from(attend.is_some());
+            (at..self.next).for_each(|step| self.forget_written(step));
+            stages.push(match heads {
+                Some((_, heads)) => match attend {
+                    Some(attend) => {
+                        let launches = self.attend(attend, Some(&heads))?;
+                        self.stage(heads.q, launches)
+                    }
+                    None => {
+                        let launch = self.heads_launch(&heads)?;
+                        self.always(heads.q, vec![launch])
+                    }
                 },
-            };
-            stages.push(stage);
-            at += taken;
+                None if products > 1 => self.stacked(at, products)?,
+                None => self.step(&plan.steps[at].op)?,
+            });
+            at = self.next;
         }
         self.weights.finish()?;
         Ok(stages)
@@ -143,7 +162,7 @@ impl Lower<'_> {
                 Ok(self.always(out, launches))
             }
             Op::Norm { kind, eps, weight, bias, group, x, out } => {
-                let args = args::Norm {
+                let mut args = args::Norm {
                     x: self.place(x).base,
                     x_stride: self.place(x).stride,
                     out: self.place(out).base,
@@ -153,9 +172,17 @@ impl Lower<'_> {
                     bias: self.vectors.optional(bias),
                     kind: u32::from(kind == NormKind::Layer),
                     eps,
+                    twin: NONE,
                 };
-                let launch = self.plain("Norm", &args, self.width(x) / group)?;
-                Ok(self.always(out, vec![launch]))
+                let groups = self.width(x) / group;
+                if groups > 1 {
+                    let launch = self.plain("Norm", &args, groups)?;
+                    return Ok(self.always(out, vec![launch]));
+                }
+                self.rounding(out, |lower, twin| {
+                    args.twin = twin;
+                    lower.plain("Norm", &args, 1)
+                })
             }
             Op::MatMul { weight, bias, residual, x, out } => {
                 let stack = Stack::Rows(vec![weight]);
@@ -187,7 +214,7 @@ impl Lower<'_> {
             Op::KvStore { slot, k, v } => self.kv_store(slot, k, v),
             Op::SelectPages { .. } => self.select_pages(op),
             Op::Attend { out, .. } => {
-                let launches = self.attend(op)?;
+                let launches = self.attend(op, None)?;
                 Ok(self.stage(out, launches))
             }
             Op::Activate { activation, x, up, out } => {
@@ -198,16 +225,20 @@ impl Lower<'_> {
             Op::Scale { factor, x } => self.elementwise((3, 0, factor), x, x, x),
             Op::Softcap { cap, x } => self.elementwise((4, 0, cap), x, x, x),
             Op::TakeRows { x, out } => {
-                let args = args::TakeRows {
+                let mut args = args::TakeRows {
                     x: self.place(x).base,
                     x_stride: self.place(x).stride,
                     out: self.place(out).base,
                     out_stride: self.place(out).stride,
                     width: self.width(x) as u32,
                     wanted: self.parts.wanted as u32,
+                    twin: NONE,
                 };
-                let launch = self.plain("TakeRows", &args, self.width(x).div_ceil(WIDTH))?;
-                Ok(self.always(out, vec![launch]))
+                let groups = self.width(x).div_ceil(WIDTH);
+                self.rounding(out, |lower, twin| {
+                    args.twin = twin;
+                    lower.plain("TakeRows", &args, groups)
+                })
             }
             Op::Experts { .. } => self.experts(op),
             Op::TopK { x, k, values, indices } => {
@@ -218,19 +249,14 @@ impl Lower<'_> {
     }
 
     fn elementwise(
-        &self,
-        (mode, activation, factor): (u32, u32, f32),
+        &mut self,
+        what: (u32, u32, f32),
         x: BufferId,
         y: BufferId,
         out: BufferId,
     ) -> Result<Stage> {
-        let launch = self.elementwise_at(
-            (mode, activation, factor),
-            [self.place(x), self.place(y), self.place(out)],
-            self.width(x),
-            1,
-        )?;
-        Ok(self.always(out, vec![launch]))
+        let (places, width) = ([x, y, out].map(|id| self.place(id)), self.width(x));
+        self.rounding(out, |lower, twin| lower.elementwise_at(what, places, width, 1, twin))
     }
 
     fn elementwise_at(
@@ -239,6 +265,7 @@ impl Lower<'_> {
         [x, y, out]: [Place; 3],
         width: usize,
         parts: u32,
+        twin: u32,
     ) -> Result<Launch> {
         let args = args::Elementwise {
             x: x.base,
@@ -251,6 +278,7 @@ impl Lower<'_> {
             mode,
             activation,
             factor,
+            twin,
         };
         let variant = Variant::new(self.kernel("Elementwise", None, 1)?);
         Ok(self.launch(&variant, None, &args, width.div_ceil(WIDTH), Along::Rows(parts)))

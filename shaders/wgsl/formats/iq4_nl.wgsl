@@ -2,6 +2,7 @@
 #import lib/codebook
 
 const HAS_OFFSET = false;
+const LARGEST = 127.0;
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
   return coded(weights[planes.x + i]);

@@ -2,6 +2,7 @@
 #import lib/coded
 
 const HAS_OFFSET = false;
+const LARGEST = 12.0;
 
 // Four indices, a byte each: sign, two bits of exponent, one of mantissa.
 fn decoded(indices: u32) -> vec4<f32> {

@@ -2,6 +2,7 @@
 #import lib/bits
 
 const HAS_OFFSET = true;
+const LARGEST = 3.0;
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
   return run3(word2(planes.x, i), 0u, 0.0);

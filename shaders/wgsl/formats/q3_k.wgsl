@@ -2,6 +2,7 @@
 #import lib/bits
 
 const HAS_OFFSET = false;
+const LARGEST = 4.0;
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
   return run3(word2(planes.x, i), word(planes.y, i), 4.0);

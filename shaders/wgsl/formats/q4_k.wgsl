@@ -2,6 +2,7 @@
 #import lib/bits
 
 const HAS_OFFSET = true;
+const LARGEST = 15.0;
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
   return run4(weights[planes.x + i], 0.0);

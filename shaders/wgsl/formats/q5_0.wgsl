@@ -2,6 +2,7 @@
 #import lib/bits
 
 const HAS_OFFSET = false;
+const LARGEST = 16.0;
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
   return run5(weights[planes.x + i], word(planes.y, i), 16.0);

@@ -2,6 +2,7 @@
 #import lib/bits
 
 const HAS_OFFSET = false;
+const LARGEST = 32.0;
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
   return run6(weights[planes.x + i], word2(planes.y, i), 32.0);

@@ -3,6 +3,7 @@
 #import lib/run8
 
 const HAS_OFFSET = false;
+const LARGEST = 128.0;
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
   return run8(i, planes.x);

@@ -1,8 +1,10 @@
 // Arguments of the attention kernels, and where partial results lie.
 //
+// From `k` on they are what lib/queries_raw needs.
+//
 // Part `s` of a token and query head is [largest score, sum of exps, weighted values of the head]; the exps are relative to
 // the part's own largest score.
-#import lib/frame
+#import lib/rounded
 #import lib/math
 
 override HEAD_DIM: u32 = 64u;
@@ -27,6 +29,16 @@ struct Args {
   scale: f32,
   softcap: f32,
   tokens: u32,
+  twin: u32,
+  k: u32,
+  v: u32,
+  pairs: u32,
+  interleaved: u32,
+  table: u32,
+  magnitude: f32,
+  q_norm: u32,
+  k_norm: u32,
+  eps: f32,
 }
 
 var<immediate> args: Args;

@@ -2,6 +2,7 @@
 #import lib/run
 
 const HAS_OFFSET = false;
+const LARGEST = 0.0;
 
 fn quants(i: u32, planes: vec4<u32>) -> Run {
   let at = planes.x + i * 4u;

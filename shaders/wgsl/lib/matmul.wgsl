@@ -20,6 +20,7 @@ struct Args {
   plane1: u32,
   plane2: u32,
   plane3: u32,
+  twin: u32,
 }
 
 var<immediate> args: Args;

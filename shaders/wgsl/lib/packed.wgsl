@@ -5,8 +5,7 @@
 //
 //   x . w = scale * (256 * (upper . w) + lower . w)
 //
-// `quantize` left a run of activations in the arena in five vec4s of the eight a run of f32 takes:
-//   upper bytes (2), lower bytes (2), [scale of 256 values, sum of the first 16 integers, of the second 16, 0]
+// lib/rounded says how a run of activations lies in the arena.
 alias Four = u32;
 
 // Four bytes below 128 less a bias, each by itself: the 128 that is added first and taken away by the last step keeps

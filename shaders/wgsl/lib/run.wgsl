@@ -1,5 +1,6 @@
 // A run: 32 neighbouring weights of a row. value = scale * q + offset, with one scale and offset for each half.
-// VALUES says what four neighbouring q are, and multiplies: lib/floats, or lib/packed with integer dot products.
+// VALUES says what four neighbouring q are, and multiplies: lib/floats, or lib/packed with integer dot products. A format says how
+// to read quants and scales, whether there are offsets (HAS_OFFSET), and the largest |q| (LARGEST; 0 for values that are no integers).
 #import lib/frame
 #import VALUES
 

@@ -1,11 +1,11 @@
 // Attention of HEADS query heads that share a KV head, one token to a workgroup, over a part of the token's cells
 // (split-K, as in Flash-Decoding): a block of WIDTH cells at a time, each scored by one invocation, then each invocation
-// adds up DIMS of the head's values over the block. Keys are read once for all HEADS. Softmax online (arXiv 1805.02867).
+// adds up DIMS of the head's values over the block. QUERIES says where the queries come from. Keys are read once for all HEADS. Softmax online (arXiv 1805.02867).
 #import lib/attention
+#import lib/group
 #import lib/mask
 #import KV
-
-override WIDTH: u32 = 64u;
+#import QUERIES
 
 var<workgroup> queries: array<vec4<f32>, HEADS * ((HEAD_DIM + 7u) / 8u) * 2u>;
 var<workgroup> heads_of_cells: array<u32, WIDTH>;
@@ -20,14 +20,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let kv_head = first / (args.heads / args.kv_heads);
   let octets = (HEAD_DIM + 7u) / 8u;
 
-  for (var i = local; i < HEADS * octets * 8u; i += WIDTH) {
-    let d = i % (octets * 8u);
-    var value = 0.0;
-    if d < HEAD_DIM {
-      value = args.scale * load(args.q + t * args.q_stride + (first + i / (octets * 8u)) * HEAD_DIM + d);
-    }
-    queries[i >> 2u][i & 3u] = value;
-  }
+  prepare(first, t, group.z, local);
   workgroupBarrier();
 
   let list = frame[t * args.record + 2u];
@@ -144,4 +137,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
   }
 #end
+  if args.splits == 1u {
+    let at = t * args.out_stride + first * HEAD_DIM;
+    round_written(args.out, args.twin, at, HEADS * HEAD_DIM / 32u, local, WIDTH);
+  }
 }

@@ -23,4 +23,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     store(args.out + t * args.out_stride + head * HEAD_DIM + d, out * factor);
   }
+  round_written(args.out, args.twin, t * args.out_stride + head * HEAD_DIM, HEAD_DIM / 32u, local, WIDTH);
 }

@@ -1,7 +1,7 @@
 // Ops that treat every value by itself; one invocation for each. `mode` says which:
 //
 //   0 activate(x)    1 activate(x) * y    2 x + y    3 factor * x    4 factor * tanh(x / factor)
-#import lib/frame
+#import lib/rounded
 #import lib/activation
 
 override WIDTH: u32 = 64u;
@@ -17,35 +17,39 @@ struct Args {
   mode: u32,
   activation: u32,
   factor: f32,
+  twin: u32,
 }
 
 var<immediate> args: Args;
 
-@compute @workgroup_size(WIDTH)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let i = group.x * WIDTH + local;
-  if i >= args.width {
-    return;
-  }
-  let x = load(args.x + group.y * args.x_stride + i);
-  let y = args.y + group.y * args.y_stride + i;
-  var value = 0.0;
+fn value(x: f32, y: u32) -> f32 {
   switch args.mode {
     case 0u: {
-      value = activate(args.activation, x);
+      return activate(args.activation, x);
     }
     case 1u: {
-      value = activate(args.activation, x) * load(y);
+      return activate(args.activation, x) * load(y);
     }
     case 2u: {
-      value = x + load(y);
+      return x + load(y);
     }
     case 3u: {
-      value = args.factor * x;
+      return args.factor * x;
     }
     default: {
-      value = args.factor * exact_tanh(x / args.factor);
+      return args.factor * exact_tanh(x / args.factor);
     }
   }
-  store(args.out + group.y * args.out_stride + i, value);
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let first = group.x * WIDTH;
+  let i = first + local;
+  if i < args.width {
+    let x = load(args.x + group.y * args.x_stride + i);
+    store(args.out + group.y * args.out_stride + i, value(x, args.y + group.y * args.y_stride + i));
+  }
+  let runs = min(WIDTH, args.width - first) / 32u;
+  round_written(args.out, args.twin, group.y * args.out_stride + first, runs, local, WIDTH);
 }

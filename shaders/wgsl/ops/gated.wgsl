@@ -1,6 +1,7 @@
 // activation(gate x) * (up x) for COLUMNS vectors; shaped like gemv. The weights hold `rows` rows of the gate, then as many
-// of up, from row `first` on.
+// of up, from row `first` on. Where the twin of the output is wanted, a workgroup has 32 rows, which are a run of it.
 #import lib/matmul
+#import lib/rounded
 #import REDUCE
 #import lib/activation
 #import FORMAT
@@ -12,7 +13,8 @@ fn main(
   @builtin(local_invocation_index) local: u32,
 ) {
   let lane = local % LANES;
-  let row = (group.z * groups.x + group.x) * (WIDTH / LANES) + local / LANES;
+  let row0 = (group.z * groups.x + group.x) * (WIDTH / LANES);
+  let row = row0 + local / LANES;
   let gate = (args.first + min(row, args.rows - 1u)) * args.runs;
   let up = gate + args.rows * args.runs;
 #unroll T COLUMNS
@@ -40,4 +42,7 @@ fn main(
     finish(t_T, row, activate(args.activation, gate_T) * up_T);
   }
 #end
+  let t = group.y * COLUMNS + local;
+  let mine = select(0u, 1u, local < COLUMNS && t < args.tokens && row0 < args.rows);
+  round_written(args.out, args.twin, t * args.out_stride + row0, mine, 0u, 1u);
 }

@@ -3,7 +3,7 @@
 // heads, then the value heads. Queries are changed in place; keys and values go to their cells only.
 #import lib/frame
 #import lib/group
-#import lib/turns
+#import lib/rotary
 #import KV
 
 override HEAD_DIM: u32 = 64u;
@@ -67,15 +67,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   workgroupBarrier();
   if !is_value {
     for (var pair = local; pair < args.pairs; pair += WIDTH) {
-      let entry = args.table + pair * 3u;
-      let position = bitcast<i32>(frame[t * args.record + 4u + frame[entry + 2u]]);
-      let turned = args.magnitude * cos_sin(turn(position, frame[entry], frame[entry + 1u]));
-      let first = select(pair, 2u * pair, args.interleaved != 0u);
-      let second = select(pair + args.pairs, 2u * pair + 1u, args.interleaved != 0u);
-      let a = head_values[first];
-      let b = head_values[second];
-      head_values[first] = a * turned.x - b * turned.y;
-      head_values[second] = a * turned.y + b * turned.x;
+      let p = pair_places(pair);
+      let y = turned(vec2<f32>(head_values[p.x], head_values[p.y]), rotation(pair, t));
+      head_values[p.x] = y.x;
+      head_values[p.y] = y.y;
     }
   }
   workgroupBarrier();

@@ -2,7 +2,9 @@
 //
 //   kind 0 (rms)     y = x / sqrt(mean(x^2) + eps) * weight
 //   kind 1 (layer)   y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias
-#import lib/frame
+//
+// Where `group` is the whole row, its twin may be wanted too.
+#import lib/rounded
 #import lib/group
 
 struct Args {
@@ -15,6 +17,7 @@ struct Args {
   bias: u32,
   kind: u32,
   eps: f32,
+  twin: u32,
 }
 
 var<immediate> args: Args;
@@ -45,4 +48,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     store(out + i, y);
   }
+  round_written(args.out, args.twin, group.y * args.out_stride, args.group / 32u, local, WIDTH);
 }

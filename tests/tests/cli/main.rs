@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod chat;
+mod embedded;
 mod results;
 mod terminal;
 mod window;

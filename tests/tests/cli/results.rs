@@ -231,6 +231,28 @@ fn bench_speaks_as_llama_bench_does() {
 }
 
 #[test]
+fn layers_on_the_gpu_are_asked_for_as_llama_cpp_does() {
+    let flags = |more: &str| format!("{more} -p 8 -n 8 -r 1 -o json");
+    let layers = |found: &Value| found.as_array().expect("an array")[1]["n_gpu_layers"].as_u64();
+    assert_eq!(layers(&json(&mut stories_run("bench", &flags("--device cpu -ngl 99")))), Some(0));
+    fails(&mut stories_run("bench", &flags("-ngl many")), 2, &["--gpu-layers", "many"]);
+    for (given, want) in [("-ngl 99", 5), ("-ngl 2", 2), ("--n-gpu-layers 1", 1)] {
+        let mut run = stories_run("bench", &flags(&format!("--device gpu {given}")));
+        let output = run.output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() == Some(5) {
+            let required = std::env::var_os("CCHAHA_REQUIRE_GPU").is_some_and(|value| !value.is_empty());
+            assert!(!required, "{stderr}");
+            eprintln!("not tested: {stderr}");
+            return;
+        }
+        assert!(output.status.success(), "{stderr}");
+        let found = serde_json::from_slice(&output.stdout).expect("one JSON value on stdout");
+        assert_eq!(layers(&found), Some(want), "{given}");
+    }
+}
+
+#[test]
 fn fim_needs_a_hole_and_a_model_that_fills_it() {
     let dir = TempDir::new().expect("a folder");
     let file = dir.path().join("code.py");

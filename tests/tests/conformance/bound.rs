@@ -9,8 +9,9 @@ pub(crate) const U: f64 = 1.0 / (1 << 24) as f64;
 /// Below the least normal f32 precision is absolute.
 pub(crate) const TINY: f64 = f32::MIN_POSITIVE as f64;
 
-/// Values that kernels which round activations may round together, and the steps on either side of zero.
-pub(crate) const GROUP: usize = 256;
+/// Values that kernels which round activations may round together, at least and at most, and the steps on either side of zero.
+pub(crate) const RUN: usize = 32;
+const GROUP: usize = 256;
 pub(crate) const STEPS: f64 = 32639.0;
 
 /// Groups of smaller values may count as zero.
@@ -18,6 +19,27 @@ const FAINT: f64 = 1e-30;
 
 /// Relative rounding of an f16.
 pub(crate) const U16: f64 = 1.0 / 2048.0;
+
+/// What a kernel does to the operands of a product beside f32 roundings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rounding {
+    /// Nothing.
+    None,
+    /// Activations that meet quantized weights become whole steps of their group.
+    Steps,
+    /// Weights and activations become half floats.
+    Halves {
+        /// Products and sums of 16 of them too.
+        sums: bool,
+    },
+}
+
+/// Columns whose products are added up in half floats.
+const SHORT: usize = 16;
+
+/// Half floats smaller than the largest of their row by this may count as zero, and products of two by the square of 2^-11 times that.
+const LEAST: f64 = 1.0 / (1 << 18) as f64;
+const LEAST_PRODUCT: f64 = 1.0 / (1 << 22) as f64;
 
 /// Values that are known exactly or up to an error.
 #[derive(Clone, Debug)]
@@ -89,6 +111,8 @@ pub(crate) struct Weights {
     pub(crate) terms: Vec<f64>,
     /// Whether kernels may quantize the activations it meets.
     pub(crate) quantized: bool,
+    /// `|scale| 128 + |offset|` of every value, or its size where it is no integer: no less than what kernels take for it.
+    most: Vec<f64>,
 }
 
 impl Weights {
@@ -98,8 +122,8 @@ impl Weights {
         formats::dequantize(format, bytes, &mut values);
         let value: Vec<f64> = values.into_iter().map(f64::from).collect();
         let Some(blocks) = formats::ops(format).blocks else {
-            let terms = value.iter().map(|w| w.abs()).collect();
-            return Weights { cols, value, terms, quantized: false };
+            let terms: Vec<f64> = value.iter().map(|w| w.abs()).collect();
+            return Weights { cols, value, most: terms.clone(), terms, quantized: false };
         };
         let (len, mut terms) = (format.block_len(), Vec::with_capacity(n));
         let subs = len / blocks.sub;
@@ -111,15 +135,21 @@ impl Weights {
         }
         let symmetric = offset.iter().all(|&offset| offset == 0.0);
         let z = if symmetric { q.iter().map(|q| f64::from(*q).abs()).fold(0.0, f64::max) } else { 0.0 };
-        terms.extend(q.iter().enumerate().map(|(i, &q)| {
+        let size = |i: usize, q: f64| {
             let (scale, offset) = (f64::from(scale[i / blocks.sub]), f64::from(offset[i / blocks.sub]));
-            scale.abs() * (f64::from(q).abs() + 2.0 * z) + offset.abs()
-        }));
-        Weights { cols, value, terms, quantized: true }
+            scale.abs() * q + offset.abs()
+        };
+        terms.extend(q.iter().enumerate().map(|(i, &q)| size(i, f64::from(q).abs() + 2.0 * z)));
+        let most = (0..n).map(|i| size(i, 128.0)).collect();
+        Weights { cols, value, most, terms, quantized: true }
     }
 
-    /// `out[r] = sum_c w[r, c] * x[c]`. `rounds`: whether the kernel may round activations where weights are quantized.
-    pub(crate) fn matmul(&self, x: &Bound, rounds: bool) -> Bound {
+    /// `out[r] = sum_c w[r, c] * x[c]`.
+    pub(crate) fn matmul(&self, x: &Bound, rounding: Rounding) -> Bound {
+        if let Rounding::Halves { sums } = rounding {
+            return self.narrow_matmul(x, sums);
+        }
+        let rounds = rounding == Rounding::Steps;
         let mut input = x.error.clone();
         let mut size: Vec<f64> = x.pairs().map(|(x, e)| x.abs() + e).collect();
         if rounds && self.quantized {
@@ -153,6 +183,56 @@ impl Weights {
             },
         ))
     }
+}
+
+impl Weights {
+    /// The same by half floats: see `main.rs`.
+    fn narrow_matmul(&self, x: &Bound, sums: bool) -> Bound {
+        let n = self.cols as f64;
+        let most_x = x.pairs().map(|(x, e)| x.abs() + e).fold(0.0, f64::max);
+        // What becomes of a value beside others of at most `most`.
+        let lost = |v: f64, most: f64| {
+            if most < FAINT {
+                v.abs()
+            } else if is_half(v) && v.abs() > 2.0 * LEAST * most {
+                0.0
+            } else {
+                2.0 * U16 * v.abs() + LEAST * most
+            }
+        };
+        let x_lost: Vec<f64> =
+            x.pairs().map(|(x, e)| e + if x == 0.0 { 0.0 } else { lost(x, most_x) }).collect();
+        let rows = self.value.chunks_exact(self.cols).zip(self.terms.chunks_exact(self.cols));
+        Bound::build(rows.zip(self.most.chunks_exact(self.cols)).map(|((w, terms), most)| {
+            let most_w = most.iter().copied().fold(0.0, f64::max);
+            let (mut sum, mut error) = (0.0, 0.0);
+            for start in (0..self.cols).step_by(SHORT) {
+                let short = start..(start + SHORT).min(self.cols);
+                let products = short.clone().filter(|&c| x.value[c] != 0.0 || x_lost[c] != 0.0).count();
+                for c in short {
+                    let (w, x, w_lost, x_lost) = (w[c], x.value[c], lost(w[c], most_w), x_lost[c]);
+                    sum += w * x;
+                    if x == 0.0 && x_lost == 0.0 {
+                        continue;
+                    }
+                    let (w_size, x_size) = (w.abs() + w_lost, x.abs() + x_lost);
+                    error += w_size * x_lost + x.abs() * w_lost;
+                    // One product that is a half float, and no sum: nothing is rounded.
+                    let exact = products == 1 && w_lost == 0.0 && x_lost == 0.0 && is_half(w * x);
+                    if sums && !exact {
+                        error += SHORT as f64 * U16 * w_size * x_size + 2.0 * LEAST_PRODUCT * most_w * most_x;
+                    }
+                    error += (n + 8.0) * U * (terms[c] + w_lost) * x_size + TINY;
+                }
+            }
+            (sum, error + TINY)
+        }))
+    }
+}
+
+/// Whether a value has no more bits than a half float, wherever they begin.
+fn is_half(x: f64) -> bool {
+    x.to_bits() << 22 == 0
 }
 
 /// Whether rounding a group loses nothing: all values known, and whole multiples of a step that is a power of two.

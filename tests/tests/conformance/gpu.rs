@@ -4,8 +4,9 @@ use std::sync::OnceLock;
 
 use cchaha_kernels::formats;
 use cchaha_plan::{ErrorKind, FORMATS, Format};
-use cchaha_shaders::{Blocks, Gpu, GpuOptions, LAYOUTS, Layout, Needs, registry};
+use cchaha_shaders::{Blocks, Gpu, GpuOptions, Kernel, LAYOUTS, Layout, plain, registry};
 
+use crate::bound::Rounding;
 use crate::subjects::Subject;
 
 /// Rows of the GPU's table that take part in an op.
@@ -26,6 +27,9 @@ const ROWS: [(&str, &[&str]); 15] = [
     ("GatedMatMul", &["GatedMatMul"]),
     ("Experts", &["Experts", "ExpertSum"]),
 ];
+
+/// Formats that stand for all.
+const FEW: &[Format] = &[Format::F16, Format::Q4_K];
 
 /// A software adapter takes a hundred times as long as the CPU's kernels.
 const ONE_IN: usize = 6;
@@ -60,7 +64,7 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
     let mut subjects = Vec::new();
     for gpu in gpus {
         let form = if gpu.checked() { "checked" } else { "unchecked" };
-        let mut add = |name: &str, formats: &'static [Format], exact: bool, rounds: bool| {
+        let mut add = |name: &str, formats: &'static [Format], exact: bool, rounding: Rounding| {
             let gpu = gpu.with(name, exact).expect("the row is available");
             let exact = if exact { ", exact" } else { "" };
             subjects.push(Subject {
@@ -68,26 +72,43 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
                 half_kv: exact.is_empty(),
                 backend: Box::new(gpu),
                 formats,
-                rounds,
+                rounding,
                 one_in: ONE_IN,
             });
         };
-        for kernel in registry().iter().filter(|kernel| rows.contains(&kernel.op)) {
-            if kernel.needs == Needs::Subgroups && !gpu.adapter().features.contains(&"subgroups") {
-                eprintln!("{}: {} has no subgroups", kernel.name, gpu.adapter().name);
+        for kernel in registry().iter().chain(plain()).filter(|kernel| rows.contains(&kernel.op)) {
+            if let Some(what) = kernel.lacks(gpu.adapter()) {
+                eprintln!("{}: {} has no {what}", kernel.name, gpu.adapter().name);
                 continue;
             }
+            // The driver takes a second for each pipeline of these: the same text as other rows' with larger numbers, and the twins of
+            // rows that cannot run here.
+            let twin = plain().iter().any(|row| row.name == kernel.name);
+            if twin && gpu.checked() {
+                continue;
+            }
+            let few = twin || gpu.checked() && kernel.name.ends_with("gemm128");
+            let formats = if few { FEW } else { kernel.formats };
             // The two forms of the cache and the two forms of shaders in two subjects.
-            add(kernel.name, kernel.formats, sees_cache && gpu.checked(), kernel.rounds());
+            add(kernel.name, formats, sees_cache && gpu.checked(), rounding(kernel));
         }
         if matches!(op, "MatMul" | "Embed") && !gpu.checked() {
             // Layouts that are not the first choice for some format.
             for layout in LAYOUTS.iter().filter(|layout| first_choice(layout).is_none()) {
-                add(layout.name, layout.formats, false, false);
+                add(layout.name, layout.formats, false, Rounding::None);
             }
         }
     }
     subjects
+}
+
+/// What a row may do to operands. Those on cooperative matrices, and their twins in plain WGSL, add up in f32.
+fn rounding(kernel: &Kernel) -> Rounding {
+    match kernel.rounds() {
+        true => Rounding::Steps,
+        false if kernel.narrows() => Rounding::Halves { sums: !kernel.name.contains("coop") },
+        false => Rounding::None,
+    }
 }
 
 /// A format that this layout holds where nothing else is asked for.

@@ -2,7 +2,7 @@
 
 use cchaha_plan::{Activation, Format, Op, Routing, Rows, Shape};
 
-use crate::bound::{Bound, GROUP, STEPS, U, Weights, within};
+use crate::bound::{Bound, RUN, Rounding, STEPS, U, Weights, within};
 use crate::model::{Model, Scene};
 use crate::random::Random;
 use crate::subjects::{Ratios, Subject, oracle, subjects};
@@ -17,6 +17,8 @@ enum Kind {
     Hostile,
     /// All of the largest size, against weights of the largest integers: integer sums come closest to overflow.
     Extreme,
+    /// One value among 16, a power of two, against weights with scales that are such: most products are half floats.
+    Sparse,
 }
 
 fn activations(random: &mut Random, kind: Kind, n: usize, cols: usize) -> Vec<f32> {
@@ -25,15 +27,23 @@ fn activations(random: &mut Random, kind: Kind, n: usize, cols: usize) -> Vec<f3
             (Kind::Ordinary, _) => random.vec(cols, |random| random.uniform() + random.uniform()),
             (Kind::Grid, _) => {
                 let step = [1.0, 2f32.powi(-14), 64.0][row % 3];
-                let largest = row * 37 % GROUP.min(cols);
+                let largest = row * 37 % RUN.min(cols);
                 let place = |c: usize| {
-                    if c % GROUP == largest || c + 1 == cols { STEPS as f32 } else { random.steps() }
+                    if c % RUN == largest || c + 1 == cols { STEPS as f32 } else { random.steps() }
                 };
                 (0..cols).map(place).map(|steps| steps * step).collect()
             }
             (Kind::Extreme, 0) => vec![STEPS as f32; cols],
             (Kind::Extreme, 1) => vec![-STEPS as f32; cols],
             (Kind::Extreme, _) => random.vec(cols, |random| [1.0, -1.0][random.below(2)] * STEPS as f32),
+            (Kind::Sparse, _) => {
+                let place = random.below(16);
+                let value = |random: &mut Random| [1.0, -1.0][random.below(2)] * [1.0, 64.0][random.below(2)];
+                let at = |c: usize, random: &mut Random| {
+                    if c % 16 == (place + c / 16 * 5) % 16 { value(random) } else { 0.0 }
+                };
+                (0..cols).map(|c| at(c, random)).collect()
+            }
             (Kind::Hostile, 0) => vec![0.0; cols],
             (Kind::Hostile, 1) => vec![-0.7; cols],
             (Kind::Hostile, 2) => random.vec(cols, |random| random.uniform() * 1e25),
@@ -65,11 +75,15 @@ struct Case {
 }
 
 fn matmul_case(case: &Case, subject: &Subject, random: &mut Random) -> f64 {
-    let &Case { format, rows, cols, n, kind, .. } = case;
+    let &Case { format, cols, n, kind, .. } = case;
+    // What makes the result as wide as the vocabulary is a product as well, and would round it once more.
+    let narrows = matches!(subject.rounding, Rounding::Halves { .. });
+    let rows = if narrows { case.rows.max(n) } else { case.rows };
     let vocab = rows.max(n);
     let n_blocks = rows * cols / format.block_len();
     let bytes = match kind {
         Kind::Extreme => random.extreme_blocks(format, n_blocks),
+        Kind::Sparse => random.plain_blocks(format, n_blocks),
         _ => random.blocks(format, n_blocks),
     };
     let x = activations(random, kind, n, cols);
@@ -99,7 +113,7 @@ fn matmul_case(case: &Case, subject: &Subject, random: &mut Random) -> f64 {
         .chunks_exact(cols)
         .enumerate()
         .map(|(t, x)| {
-            let mut bound = weights.matmul(&Bound::exact(x), subject.rounds);
+            let mut bound = weights.matmul(&Bound::exact(x), subject.rounding);
             if let Some(bias) = &bias {
                 bound = bound.add(&Bound::exact(bias));
             }
@@ -121,7 +135,7 @@ fn matmul() {
             let block = format.block_len().max(8);
             // Odd numbers of rows against every width of tile; few and many blocks per row.
             for (rows, blocks) in [(1, 1), (2, 3), (3, 2), (5, 1), (8, 4), (13, 3), (37, 5), (64, 2)] {
-                for kind in [Kind::Ordinary, Kind::Grid, Kind::Hostile, Kind::Extreme] {
+                for kind in [Kind::Ordinary, Kind::Grid, Kind::Hostile, Kind::Extreme, Kind::Sparse] {
                     if random.below(subject.one_in) > 0 {
                         continue;
                     }
@@ -143,13 +157,34 @@ fn matmul() {
                     rows: 19,
                     cols: 2 * block,
                     n,
-                    kind: Kind::Grid,
+                    kind: if matches!(subject.rounding, Rounding::Halves { .. }) {
+                        Kind::Sparse
+                    } else {
+                        Kind::Grid
+                    },
                     bias: false,
                     residual: false,
                     logits_rows: false,
                 };
                 ratios.note(&subject, matmul_case(&case, &subject, &mut random));
             }
+        }
+    }
+}
+
+/// More than a tile of any matrix-matrix kernel in both directions, in two formats.
+#[test]
+fn matmul_of_several_tiles() {
+    let (mut random, mut ratios) = (Random(25), Ratios::new("MatMul"));
+    for subject in subjects("MatMul").iter().filter(|subject| subject.name.contains("wgsl")) {
+        for (format, cols, kind) in [(Format::Q4_K, 256, Kind::Sparse), (Format::F16, 64, Kind::Ordinary)] {
+            let is_gemv = subject.name.contains("gemv");
+            if is_gemv || !subject.formats.contains(&format) {
+                continue;
+            }
+            let (n, bias, residual) = (131, true, true);
+            let case = Case { format, rows: 133, cols, n, kind, bias, residual, logits_rows: false };
+            ratios.note(subject, matmul_case(&case, subject, &mut random));
         }
     }
 }
@@ -217,8 +252,8 @@ fn gated_matmul() {
                         .chunks_exact(cols)
                         .map(|x| {
                             let x = Bound::exact(x);
-                            let up = up.matmul(&x, subject.rounds);
-                            gate.matmul(&x, subject.rounds).activate(activation).mul(&up)
+                            let up = up.matmul(&x, subject.rounding);
+                            gate.matmul(&x, subject.rounding).activate(activation).mul(&up)
                         })
                         .collect();
                     let what =
@@ -275,10 +310,12 @@ fn experts() {
                         let x = Bound::exact(&x[t * cols..][..cols]);
                         let mut sum = Bound::exact(&vec![0.0; cols]);
                         for (expert, weight) in route(&scores[t * n_experts..][..n_experts], top_k) {
-                            let up = part(&bytes[1], expert, cols).matmul(&x, subject.rounds);
-                            let gate =
-                                part(&bytes[0], expert, cols).matmul(&x, subject.rounds).activate(activation);
-                            let down = part(&bytes[2], expert, hidden).matmul(&gate.mul(&up), subject.rounds);
+                            let up = part(&bytes[1], expert, cols).matmul(&x, subject.rounding);
+                            let gate = part(&bytes[0], expert, cols)
+                                .matmul(&x, subject.rounding)
+                                .activate(activation);
+                            let down =
+                                part(&bytes[2], expert, hidden).matmul(&gate.mul(&up), subject.rounding);
                             // Of the two exponentials, their sum and the quotient.
                             let error = (16.0 + top_k as f64) * U * weight;
                             sum = sum.add(&down.scale(Bound { value: vec![weight], error: vec![error] }));

@@ -16,20 +16,7 @@ pub(crate) struct Model(pub(crate) Plan);
 
 impl Model {
     pub(crate) fn new(vocab: usize) -> Model {
-        Model(Plan {
-            architecture: "test".into(),
-            steps: Vec::new(),
-            buffers: Vec::new(),
-            weights: Vec::new(),
-            kv: Vec::new(),
-            ropes: Vec::new(),
-            masks: Vec::new(),
-            selections: 0,
-            axes: 1,
-            logits: BufferId(0),
-            vocab,
-            context: 1 << 20,
-        })
+        Model(Plan::new("test", vocab, 1 << 20))
     }
 
     pub(crate) fn buffer(&mut self, width: usize, rows: Rows) -> BufferId {

@@ -59,6 +59,21 @@ impl Random {
         self.filled_blocks(format, n_blocks, |_, block| [0x00, 0xFF, 0x80, 0x7F][block % 4])
     }
 
+    /// The same as ordinary ones with scales that are powers of two, and values that are half floats.
+    pub(crate) fn plain_blocks(&mut self, format: Format, n_blocks: usize) -> Vec<u8> {
+        let mut bytes = self.blocks(format, n_blocks);
+        for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            for &at in scales_at(format) {
+                let scale = u16::from_le_bytes([block[at], block[at + 1]]) & 0xFC00;
+                block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+            }
+            if format == Format::F32 {
+                block.copy_from_slice(&self.grid().to_le_bytes());
+            }
+        }
+        bytes
+    }
+
     fn filled_blocks(
         &mut self,
         format: Format,

@@ -3,14 +3,16 @@
 use cchaha_kernels::{Cpu, CpuOptions, Isa, Kernel, Oracle, registry};
 use cchaha_plan::{Backend, Format};
 
+use crate::bound::Rounding;
+
 /// A back end that prefers one row of the registry.
 pub(crate) struct Subject {
     pub(crate) name: String,
     pub(crate) backend: Box<dyn Backend>,
     /// Formats to give it.
     pub(crate) formats: &'static [Format],
-    /// Whether it may round the activations of products with quantized weights.
-    pub(crate) rounds: bool,
+    /// What it may do to the operands of products.
+    pub(crate) rounding: Rounding,
     /// Whether its KV cache holds half floats.
     pub(crate) half_kv: bool,
     /// Of the large suites, it runs one case in so many.
@@ -59,7 +61,7 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
                 name: format!("{}{}", kernel.name, if exact { " (exact)" } else { "" }),
                 backend: Box::new(Cpu::new(options(kernel, exact)).expect("the row is available")),
                 formats: kernel.formats,
-                rounds: !kernel.exact,
+                rounding: if kernel.exact { Rounding::None } else { Rounding::Steps },
                 half_kv: !exact,
                 one_in: 1,
             });
@@ -67,7 +69,16 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
     }
     subjects.extend(crate::gpu::subjects(op));
     assert!(!subjects.is_empty(), "no row computes {op}");
+    if let Some(wanted) = wanted_rows() {
+        subjects.retain(|subject| subject.name.contains(&wanted));
+        subjects.iter_mut().for_each(|subject| subject.one_in = 1);
+    }
     subjects
+}
+
+/// `CCHAHA_ROWS=NAME`: only rows whose name contains it, and every case of theirs.
+fn wanted_rows() -> Option<String> {
+    std::env::var("CCHAHA_ROWS").ok().filter(|name| !name.is_empty())
 }
 
 /// A whole back end, as it picks its rows by itself, for a number of threads.

@@ -18,6 +18,7 @@ use crate::output::{Unit, progress_in};
 
 const EXAMPLES: &str = "\
 Examples:
+  cchaha-run complete -p 'def fibonacci(n):' -n 64
   cchaha-run complete -m model.gguf -p 'def fibonacci(n):' -n 64
   cchaha-run chat -m model.gguf
   cchaha-run fim -m model.gguf --file src/main.rs --at 12:5
@@ -44,7 +45,7 @@ pub(crate) struct Cli {
 /// Which model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// GGUF file of the model; of a split model any part
+    /// GGUF file of the model; of a split model any part [default of complete, fim and bench: the small one in the program]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) model: Option<PathBuf>,
 }
@@ -75,7 +76,7 @@ pub(crate) struct BackendArgs {
     #[arg(long, value_name = "DEVICE", value_parser = device(), default_value = DEVICES[0].0)]
     device: Device,
 
-    /// Layers the graphics device computes, from the first on (-ngl); the processor computes the rest [default: as many as fit]
+    /// Layers the graphics device computes, the last ones (-ngl); the processor computes the rest [default: as many as fit]
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", value_parser = whole::<usize>)]
     pub(crate) gpu_layers: Option<usize>,
 
@@ -87,7 +88,7 @@ pub(crate) struct BackendArgs {
     #[arg(long, value_name = "ISA")]
     isa: Option<String>,
 
-    /// Use this kernel wherever it can serve, as `cchaha-run kernels` names it
+    /// Use this kernel wherever it can serve, as `cchaha-run kernels` names it; of the GPU several, with commas between them
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
 
@@ -176,6 +177,7 @@ impl BackendArgs {
                 language: self.window.language.unwrap_or(&PLAIN),
             },
             rope: self.window.rope(),
+            count_chosen: self.window.explain_window.is_some(),
             ..SessionOptions::default()
         }
     }

@@ -7,6 +7,7 @@
 mod answer;
 mod args;
 mod commands;
+mod embedded;
 mod hub;
 mod model;
 mod sampling;

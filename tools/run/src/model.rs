@@ -6,9 +6,10 @@ use std::sync::Arc;
 use cchaha::{Model, Session};
 
 use crate::args::{DeviceArgs, ModelArgs};
+use crate::embedded;
 use crate::exit::{Failure, Result};
 use crate::hub::{self, Reference};
-use crate::output::bytes;
+use crate::output::{DIM, bytes};
 
 const NO_MODEL: &str = "no model given: name a GGUF file with -m FILE";
 
@@ -34,6 +35,16 @@ impl ModelArgs {
     /// Opens and checks it.
     pub(crate) fn open(&self) -> Result<Model> {
         Ok(Model::open(&self.path()?)?)
+    }
+
+    /// The same, or where no file is named the model in the program, with a line that says so.
+    pub(crate) fn open_or_embedded(&self) -> Result<Model> {
+        if self.model.is_some() {
+            return self.open();
+        }
+        let model = embedded::model()?;
+        anstream::eprintln!("{DIM}{}{DIM:#}", embedded::about(&model));
+        Ok(model)
     }
 }
 

@@ -12,15 +12,25 @@ use cchaha_cli::exit::{Failure, Result};
 use crate::model::{Config, EPS, Kind, Layout};
 use crate::run::Checkpoint;
 
-/// Writes a model: matrices in `format`, norms in F32. `vocabulary` is the file whose tokenizer keys are copied.
+/// Writes a model: matrices in `format`, norms in F32. `vocabulary` is the file whose tokenizer keys are copied, `about`
+/// more metadata.
 ///
 /// # Errors
 /// Where rows are no whole number of the format's blocks, a weight is no number, or a file cannot be read or written.
-pub fn export(checkpoint: &Checkpoint, vocabulary: &Path, name: &str, format: Format, out: &Path) -> Result {
+pub fn export(
+    checkpoint: &Checkpoint,
+    vocabulary: &Path,
+    about: Vec<(&str, String)>,
+    format: Format,
+    out: &Path,
+) -> Result {
     let config = &checkpoint.settings.config;
     let layout = Layout::new(config);
     let vocabulary = Gguf::open(vocabulary).map_err(cchaha::Error::from)?;
-    let mut metadata = metadata(config, name);
+    let mut metadata = metadata(config);
+    for (key, value) in about {
+        metadata.set(key, value);
+    }
     for (key, value) in vocabulary.metadata().iter() {
         if key.starts_with("tokenizer.") || key.starts_with("cchaha.tokenizer.") {
             metadata.set(key, value.clone());
@@ -64,9 +74,9 @@ fn beginning(vocabulary: &Metadata) -> Result<Option<u32>> {
     Ok(tokenizer.bos().or(tokenizer.eos()))
 }
 
-fn metadata(config: &Config, name: &str) -> Metadata {
+fn metadata(config: &Config) -> Metadata {
     let mut metadata = Metadata::new();
-    metadata.set("general.architecture", "cchaha").set("general.name", name);
+    metadata.set("general.architecture", "cchaha");
     let mut set = |key: &str, value: Value| {
         metadata.set(format!("cchaha.{key}"), value);
     };

@@ -88,7 +88,7 @@ fn the_engine_gets_the_same_losses_from_the_exported_file() {
     let checkpoint = checkpoint(config());
     let (pool, documents) = (Pool::new(2).unwrap(), documents());
     let on_engine = |format: Format| {
-        export(&checkpoint, &vocabulary, "tiny", format, &file).unwrap();
+        export(&checkpoint, &vocabulary, Vec::new(), format, &file).unwrap();
         let model = Arc::new(Model::open(&file).unwrap());
         let options = SessionOptions {
             device: Device::Cpu,
@@ -99,7 +99,7 @@ fn the_engine_gets_the_same_losses_from_the_exported_file() {
         of_model(&model, &options, &documents, 1024, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
     };
     let model = {
-        export(&checkpoint, &vocabulary, "tiny", Format::F32, &file).unwrap();
+        export(&checkpoint, &vocabulary, Vec::new(), Format::F32, &file).unwrap();
         Model::open(&file).unwrap()
     };
     let in_training = |checkpoint: &Checkpoint| {

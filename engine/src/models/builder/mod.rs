@@ -66,20 +66,7 @@ impl<'a> Builder<'a> {
                 keys.error("vocab_size", format!("is {declared}, but token_embd.weight has {vocab} rows"))
             );
         }
-        let plan = Plan {
-            architecture: architecture.to_owned(),
-            steps: Vec::new(),
-            buffers: Vec::new(),
-            weights: Vec::new(),
-            kv: Vec::new(),
-            ropes: Vec::new(),
-            masks: Vec::new(),
-            selections: 0,
-            axes: 1,
-            logits: BufferId(0),
-            vocab,
-            context: dims.context,
-        };
+        let plan = Plan::new(architecture, vocab, dims.context);
         Ok(Builder { gguf, keys, plan, weights: HashMap::new(), layer: None, dims })
     }
 

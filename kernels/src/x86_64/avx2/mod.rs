@@ -36,9 +36,6 @@ use crate::scratch::Scratch;
 
 pub(crate) use quantize::quantize;
 
-/// A kernel that computes one tile of a product.
-pub(crate) type TileFn = fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>);
-
 /// The token. Kernels of this folder are picked only where it exists.
 fn token() -> Avx2 {
     Avx2::new().expect("invariant: AVX2 kernels are picked where AVX2 is")

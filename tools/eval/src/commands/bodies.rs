@@ -8,7 +8,7 @@ use cchaha::code::Structure;
 use cchaha::sample::SampleParams;
 use cchaha::text::Special;
 use cchaha::{GenerateRequest, Session, SessionOptions, generate};
-use cchaha_cli::args::positive;
+use cchaha_cli::args::{not_negative, positive};
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
 use cchaha_cli::output::{Align, Out, Table, progress};
@@ -42,6 +42,10 @@ pub(crate) struct Bodies {
     /// Most tokens before a body, header included
     #[arg(long, value_name = "N", value_parser = positive, default_value_t = 512)]
     prefix_budget: usize,
+
+    /// Temperature: 0 always takes the likeliest token; 0.8 is what `cchaha-run complete` takes
+    #[arg(long, value_name = "T", value_parser = not_negative, default_value_t = 0.0)]
+    temp: f32,
 
     /// The Python that parses
     #[arg(long, value_name = "PATH", default_value = "python3")]
@@ -117,7 +121,7 @@ impl Bodies {
         let chosen: Vec<&Function<'_>> = (0..count).map(|i| &all[i * all.len() / count]).collect();
         let settings = json!({
             "study": "bodies", "model": self.setup.model_file(), "n_predict": self.n_predict,
-            "prefix_budget": self.prefix_budget,
+            "prefix_budget": self.prefix_budget, "temp": self.temp,
         });
         let mut store = Store::open(&self.setup.out, &settings)?;
         let limits = Limits { wall: Duration::from_secs(10), memory_mib: 1024 };
@@ -140,7 +144,7 @@ impl Bodies {
                     prompt.insert(0, bos);
                 }
                 session.set_prompt(&prompt, &mut |_| stop.flow())?;
-                let (body, ended) = self.write(&mut session, function.indentation(), &stop)?;
+                let (body, ended) = self.write(&mut session, function.indentation(), i as u64, &stop)?;
                 if stop.requested() {
                     return Err(Failure::interrupted());
                 }
@@ -159,10 +163,16 @@ impl Bodies {
     }
 
     /// A body, and whether it came to an end.
-    fn write(&self, session: &mut Session, header: usize, stop: &Stoppable) -> Result<(String, bool)> {
+    fn write(
+        &self,
+        session: &mut Session,
+        header: usize,
+        seed: u64,
+        stop: &Stoppable,
+    ) -> Result<(String, bool)> {
         let request = GenerateRequest {
             max_tokens: self.n_predict,
-            sample: SampleParams::greedy(),
+            sample: SampleParams { temperature: self.temp, seed, ..SampleParams::default() },
             ..GenerateRequest::default()
         };
         let mut text = String::new();

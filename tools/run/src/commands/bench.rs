@@ -26,7 +26,8 @@ Examples:
   cchaha-run bench -m model.gguf -o json > result.json
 
 Rows are named as llama-bench names them: pp512 reads a prompt of 512 tokens, tg64 writes 64 tokens one by one,
-`@ d4096` does so behind 4096 other tokens. One run to warm up is not counted. 0 leaves a test out.";
+`@ d4096` does so behind 4096 other tokens. One run to warm up is not counted. 0 leaves a test out.
+A graphics device writes as it does for greedy sampling: it chooses each token itself and begins the next at once.";
 
 /// Measure prompt and generation speed
 #[derive(Debug, Args)]
@@ -223,8 +224,9 @@ impl Test {
     /// Time of the part that counts.
     fn run(&self, session: &mut Session, tokens: &[u32], stop: &Stoppable) -> Result<Duration> {
         self.go_before(session, tokens, stop)?;
+        let ahead = session.goes_ahead();
         let start = Instant::now();
-        self.go(session, tokens, stop)?;
+        self.go(session, tokens, ahead, stop)?;
         Ok(start.elapsed())
     }
 
@@ -234,13 +236,21 @@ impl Test {
         Ok(session.feed(&tokens[..self.depth], &mut |_| stop.flow())?)
     }
 
-    /// The part that counts.
-    fn go(&self, session: &mut Session, tokens: &[u32], stop: &Stoppable) -> Result {
+    /// The part that counts. Where it goes `ahead`, the device writes what it likes after the first token.
+    fn go(&self, session: &mut Session, tokens: &[u32], ahead: bool, stop: &Stoppable) -> Result {
         let mut go_on = |_| stop.flow();
         let rest = &tokens[self.depth..];
         session.feed(&rest[..self.prompt], &mut go_on)?;
+        let mut next = rest.get(self.prompt).copied().unwrap_or_default();
         for token in &rest[self.prompt..self.tokens()] {
-            session.feed(&[*token], &mut go_on)?;
+            if !ahead {
+                session.feed(&[*token], &mut go_on)?;
+                continue;
+            }
+            next = session.step(next)?;
+            if stop.flow().is_break() {
+                return Err(Failure::interrupted());
+            }
         }
         Ok(())
     }
@@ -257,7 +267,7 @@ impl Bench {
         let Some(context) = tests.iter().map(|test| test.depth + test.tokens()).max() else {
             return Err(Failure::usage("nothing to measure: give -p or -n a number above 0"));
         };
-        let model = Arc::new(self.model.open()?);
+        let model = Arc::new(self.model.open_or_embedded()?);
         let tokens = tokens(&model, context);
         let stop = Stoppable::begin();
         let mut profiles = Vec::new();
@@ -279,7 +289,9 @@ impl Bench {
                 }
                 let row = self.row(&session, test, threads, &times[1..]);
                 if self.profile.is_some() {
-                    profiles.push(profile(&mut session, test, row.name(), &tokens, &stop)?);
+                    let mut profile = profile(&mut session, test, row.name(), &tokens, &stop)?;
+                    profile.tokens_per_s = (test.prompt == 0).then_some(row.avg_ts);
+                    profiles.push(profile);
                 }
                 printer.row(row)?;
             }
@@ -350,7 +362,8 @@ fn profile(
     let probe = gpu.read_bytes_per_s().map_err(cchaha::Error::from)?;
     test.go_before(session, tokens, stop)?;
     gpu.set_profile(true).map_err(cchaha::Error::from)?;
-    let outcome = test.go(session, tokens, stop);
+    // Only steps whose logits come back are timed kernel by kernel.
+    let outcome = test.go(session, tokens, false, stop);
     gpu.set_profile(false).map_err(cchaha::Error::from)?;
     outcome?;
     Ok(Profile::new(name, test.tokens(), gpu.take_times(), probe))

@@ -64,7 +64,7 @@ pub(crate) struct Complete {
 
 impl Complete {
     pub(crate) fn run(mut self) -> Result {
-        let model = Arc::new(self.model.open()?);
+        let model = Arc::new(self.model.open_or_embedded()?);
         let text = input::text(self.prompt, self.file.as_deref(), "prompt")?;
         let special = if self.special { Special::Parse } else { Special::Plain };
         let prompt = model.tokenizer().encode_prompt(&text, special);

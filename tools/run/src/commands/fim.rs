@@ -84,7 +84,7 @@ pub(crate) struct Fim {
 impl Fim {
     pub(crate) fn run(mut self) -> Result {
         let (prefix, suffix) = self.around()?;
-        let model = Arc::new(self.model.open()?);
+        let model = Arc::new(self.model.open_or_embedded()?);
         self.device.of_file(self.file.as_deref(), &prefix);
         let options = self.device.options();
         let language = options.window.language;

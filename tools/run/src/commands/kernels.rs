@@ -93,7 +93,7 @@ fn gpu(json: bool) -> Result {
     let rows = shaders::registry().iter();
     if json {
         let kernels: Vec<Value> = rows
-            .map(|row| json!({ "name": row.name, "op": row.op, "needs": format!("{:?}", row.needs).to_lowercase() }))
+            .map(|row| json!({ "name": row.name, "op": row.op, "needs": row.needs.feature().unwrap_or("nothing") }))
             .collect();
         let layouts: Vec<Value> = shaders::LAYOUTS
             .iter()
@@ -114,6 +114,7 @@ fn gpu(json: bool) -> Result {
         out.json(&json!({ "kernels": kernels, "layouts": layouts, "chosen": chosen }))?;
         return out.flush();
     }
+    let most = |rows| if rows == usize::MAX { "any".to_owned() } else { format!("to {rows}") };
     let mut table = Table::new(&[
         ("kernel", Align::Left),
         ("op", Align::Left),
@@ -121,9 +122,7 @@ fn gpu(json: bool) -> Result {
         ("weights", Align::Left),
     ]);
     for row in rows {
-        let most =
-            if row.most_rows == usize::MAX { "any".to_owned() } else { format!("to {}", row.most_rows) };
-        table.row([row.name.to_owned(), row.op.to_owned(), most, names(row.formats)]);
+        table.row([row.name.to_owned(), row.op.to_owned(), most(row.most_rows), names(row.formats)]);
     }
     table.print(&mut out)?;
     out.line("")?;
@@ -145,7 +144,7 @@ fn gpu(json: bool) -> Result {
             table.row([
                 c.op.to_owned(),
                 c.format.to_string(),
-                format!("to {}", c.most_rows),
+                most(c.most_rows),
                 c.kernel.name.to_owned(),
                 format!("{:.1}", c.bytes_per_s / 1e9),
             ]);

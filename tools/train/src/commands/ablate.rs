@@ -65,7 +65,7 @@ pub struct Ablate {
     model: Model,
 
     /// Sequences of a step
-    #[arg(long, value_name = "N", default_value = "8", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = positive)]
     batch: usize,
 
     /// Worker threads [default: one per physical core]

@@ -26,6 +26,10 @@ pub struct Export {
     /// The model's name
     #[arg(long, value_name = "NAME", default_value = "cchaha")]
     name: String,
+
+    /// What people should know of it, in one line
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
 }
 
 fn format(name: &str) -> std::result::Result<Format, String> {
@@ -40,6 +44,8 @@ impl Export {
     pub fn run(self) -> Result {
         let checkpoint = Checkpoint::require(&self.run)?;
         let vocabulary = self.run.join("tokenizer.gguf");
-        crate::export::export(&checkpoint, &vocabulary, &self.name, self.format, &self.out)
+        let mut about = vec![("general.name", self.name)];
+        about.extend(self.description.map(|text| ("general.description", text)));
+        crate::export::export(&checkpoint, &vocabulary, about, self.format, &self.out)
     }
 }

@@ -41,7 +41,7 @@ pub struct Train {
     tokens: u64,
 
     /// Sequences of a step
-    #[arg(long, value_name = "N", default_value = "8", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = positive)]
     batch: usize,
 
     /// Sequences that pass through the network together: more need more memory
@@ -56,19 +56,19 @@ pub struct Train {
     rule: Rule,
 
     /// Highest learning rate of what Muon trains
-    #[arg(long, value_name = "X", default_value = "0.006", value_parser = not_negative)]
+    #[arg(long, value_name = "X", default_value_t = Hyper::default().muon_lr as f32, value_parser = not_negative)]
     muon_lr: f32,
 
     /// Highest learning rate of what AdamW trains
-    #[arg(long, value_name = "X", default_value = "0.004", value_parser = not_negative)]
+    #[arg(long, value_name = "X", default_value_t = Hyper::default().adam_lr as f32, value_parser = not_negative)]
     adam_lr: f32,
 
     /// Decay of weights per unit of learning rate
-    #[arg(long, value_name = "X", default_value = "0.1", value_parser = not_negative)]
+    #[arg(long, value_name = "X", default_value_t = Hyper::default().decay as f32, value_parser = not_negative)]
     weight_decay: f32,
 
     /// Longest gradient; 0 for no limit
-    #[arg(long, value_name = "X", default_value = "1", value_parser = not_negative)]
+    #[arg(long, value_name = "X", default_value_t = Hyper::default().clip as f32, value_parser = not_negative)]
     clip: f32,
 
     /// How learning rates fall

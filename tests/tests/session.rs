@@ -509,7 +509,7 @@ fn healed_prompts_go_on_where_they_end() {
         let mut prompt = tokenizer.encode_prompt(&text[..cut], Special::Plain);
         let begins = heal(tokenizer, &mut prompt);
         let kept = tokenizer.decode(&prompt, false);
-        assert_eq!([&kept[..], &begins[..]].concat(), text[..cut].as_bytes(), "cut at {cut}");
+        assert_eq!([&kept[..], &begins[..]].concat(), &text.as_bytes()[..cut], "cut at {cut}");
         session.set_prompt(&prompt, &mut go_on).unwrap();
         for temperature in [0.0, 1.0] {
             let sample = SampleParams { temperature, ..SampleParams::default() };

@@ -42,8 +42,13 @@ pub(crate) fn blocks(format: Format) -> Option<Blocks> {
 /// `CCHAHA_REQUIRE_GPU` does not ask for one.
 pub(crate) fn gpus() -> Option<&'static [Gpu; 2]> {
     static GPUS: OnceLock<Option<[Gpu; 2]>> = OnceLock::new();
+    GPUS.get_or_init(own_gpus).as_ref()
+}
+
+/// The same, opened for one test: its counters count nobody else's work.
+pub(crate) fn own_gpus() -> Option<[Gpu; 2]> {
     let open = |checked| Gpu::new(&GpuOptions { checked, ..GpuOptions::new(blocks) });
-    let gpus = GPUS.get_or_init(|| match (open(false), open(true)) {
+    match (open(false), open(true)) {
         (Ok(unchecked), Ok(checked)) => Some([unchecked, checked]),
         (Err(error), _) | (_, Err(error)) => {
             assert_eq!(error.kind, ErrorKind::Device, "{error}");
@@ -51,8 +56,7 @@ pub(crate) fn gpus() -> Option<&'static [Gpu; 2]> {
             eprintln!("not tested: the GPU's kernels ({error})");
             None
         }
-    });
-    gpus.as_ref()
+    }
 }
 
 /// Every row of the GPU's table for an op, and for products every layout.

@@ -4,7 +4,7 @@
 
 use cchaha_plan::{Activation, BufferId, Format, MaskRule, NormKind, Op, Rows, Shape};
 
-use crate::gpu::gpus;
+use crate::gpu::own_gpus;
 use crate::model::{Model, Scene};
 use crate::random::Random;
 
@@ -106,7 +106,7 @@ fn multiplied(model: &mut Model, x: BufferId) -> BufferId {
 
 #[test]
 fn what_a_kernel_rounds_itself_has_the_bits_of_what_is_rounded_after_it() {
-    let Some(gpus) = gpus() else { return };
+    let Some(gpus) = own_gpus() else { return };
     for (form, gpu) in gpus.iter().enumerate() {
         let rows = |names| gpu.with(names, false).expect("the rows are available");
         let (gpu, plain) = (rows("wgsl-dot-gemv1,wgsl-dot-gemv4"), rows("wgsl-f32-gemv1,wgsl-f32-gemv4"));

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::error::{ErrorKind, Result};
 use crate::fim::Join;
-use crate::heal::Beginning;
 use crate::sample::{SampleParams, Sampler, StopStrings, logprob, top_logprobs};
 use crate::session::{self, Session};
 
@@ -30,9 +29,6 @@ pub struct GenerateRequest {
     pub special: bool,
     /// Where the text fills a hole: it ends where it meets what follows, and comes line by line.
     pub join: Option<Join>,
-    /// What the text has to begin with and is not given out: the end of a prompt that [`crate::heal()`] took back. The session must
-    /// hold what comes before it.
-    pub begins: Vec<u8>,
 }
 
 impl Default for GenerateRequest {
@@ -47,7 +43,6 @@ impl Default for GenerateRequest {
             top: 0,
             special: false,
             join: None,
-            begins: Vec::new(),
         }
     }
 }
@@ -125,7 +120,6 @@ pub fn generate(
     session.tokens().iter().for_each(|&token| sampler.accept(token));
     let mut join = request.join.clone();
     let mut stream = tokenizer.stream_after(session.tokens(), request.special);
-    let mut beginning = Beginning::new(&request.begins);
     let started = Instant::now();
     let mut finish = Finish {
         reason: FinishReason::Length,
@@ -140,8 +134,7 @@ pub fn generate(
     while finish.tokens < request.max_tokens {
         let token = match chosen.take() {
             Some(token) => token,
-            None if beginning.is_over() => sampler.sample(session.logits())?.id,
-            None => sampler.sample(&beginning.only_fitting(&stream, session.logits()))?.id,
+            None => sampler.sample(session.logits())?.id,
         };
         if request.stop_tokens.contains(&token) || (tokenizer.is_eog(token) && !request.ignore_eos) {
             finish.reason = FinishReason::Stop;
@@ -151,8 +144,7 @@ pub fn generate(
         finish.tokens += 1;
         let top = if request.top > 0 { top_logprobs(session.logits(), request.top)? } else { Vec::new() };
         let logprob = if request.logprobs { Some(logprob(session.logits(), token)?) } else { None };
-        beginning.accept(&stream, token);
-        let mut streamed = stops.push(beginning.show(stream.push(token)));
+        let mut streamed = stops.push(stream.push(token));
         if let Some(join) = &mut join {
             streamed.text = join.push(&streamed.text);
         }
@@ -178,7 +170,7 @@ pub fn generate(
             break;
         }
         sampler.accept(token);
-        if argmax && beginning.is_over() && session.goes_ahead() {
+        if argmax && session.goes_ahead() {
             chosen = Some(session.step(token)?);
             continue;
         }
@@ -195,7 +187,7 @@ pub fn generate(
     session.settle();
     let mut rest = String::new();
     if finish.stop_text.is_none() {
-        rest = stops.push(beginning.show(stream.finish())).text;
+        rest = stops.push(stream.finish()).text;
         rest.push_str(&stops.finish());
     }
     if let Some(join) = &mut join {

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use cchaha::plan::{Backend, Limits, PAGE_CELLS};
 use cchaha::sample::SampleParams;
-use cchaha::text::Special;
 use cchaha::{
     Device, ErrorKind, FinishReason, GenerateRequest, Listener, Model, Progress, Request, Scheduler,
-    ScoreRequest, SequenceId, Session, SessionOptions, Wanted, generate, heal, score,
+    ScoreRequest, SequenceId, Session, SessionOptions, Wanted, generate, score,
 };
 use cchaha_kernels::{Cpu, CpuOptions, Oracle};
 
@@ -495,46 +494,4 @@ fn chunks_follow_the_response_time() {
         })
         .expect("fits");
     assert_eq!(sizes, [32, 32, 32, 4]);
-}
-
-/// Wherever a prompt is cut, the answer goes on there: the prompt's last tokens are taken back, and come again as part of others.
-#[test]
-fn healed_prompts_go_on_where_they_end() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/run/assets/cchaha-tiny.gguf");
-    let model = Arc::new(Model::open(&path).unwrap());
-    let tokenizer = model.tokenizer();
-    let text = "import os\n\n\nclass Bär:\n    def join(self, path):\n        return os.path.join(path, 'ä', self.x)\n";
-    let mut session = session(&model, &all_options()[1]);
-    for cut in (1..=text.len()).filter(|&cut| text.is_char_boundary(cut)) {
-        let mut prompt = tokenizer.encode_prompt(&text[..cut], Special::Plain);
-        let begins = heal(tokenizer, &mut prompt);
-        let kept = tokenizer.decode(&prompt, false);
-        assert_eq!([&kept[..], &begins[..]].concat(), &text.as_bytes()[..cut], "cut at {cut}");
-        session.set_prompt(&prompt, &mut go_on).unwrap();
-        for temperature in [0.0, 1.0] {
-            let sample = SampleParams { temperature, ..SampleParams::default() };
-            let request = GenerateRequest {
-                max_tokens: 12,
-                begins: begins.clone(),
-                sample,
-                ignore_eos: true,
-                ..GenerateRequest::default()
-            };
-            session.set_prompt(&prompt, &mut go_on).unwrap();
-            let (mut written, mut tokens) = (String::new(), prompt.clone());
-            let finish = generate(&mut session, &request, &mut |piece| {
-                written.push_str(piece.text);
-                tokens.extend(piece.token);
-                ControlFlow::Continue(())
-            });
-            assert_eq!(finish.unwrap().tokens, 12);
-            let whole = String::from_utf8_lossy(&tokenizer.decode(&tokens, false)).into_owned();
-            assert_eq!(whole, text[..cut].to_owned() + &written, "cut at {cut}, temperature {temperature}");
-        }
-    }
-    // Other vocabularies are left alone.
-    let other = open("llama");
-    let mut prompt = other.tokenizer().encode_prompt("def f(", Special::Plain);
-    let before = prompt.clone();
-    assert!(heal(other.tokenizer(), &mut prompt).is_empty() && prompt == before);
 }

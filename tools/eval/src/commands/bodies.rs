@@ -7,7 +7,7 @@ use std::time::Duration;
 use cchaha::code::Structure;
 use cchaha::sample::SampleParams;
 use cchaha::text::Special;
-use cchaha::{GenerateRequest, Session, SessionOptions, generate, heal};
+use cchaha::{GenerateRequest, Session, SessionOptions, generate};
 use cchaha_cli::args::{not_negative, positive};
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
@@ -143,10 +143,8 @@ impl Bodies {
                 if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.add_bos()) {
                     prompt.insert(0, bos);
                 }
-                let begins = heal(tokenizer, &mut prompt);
                 session.set_prompt(&prompt, &mut |_| stop.flow())?;
-                let (body, ended) =
-                    self.write(&mut session, begins, function.indentation(), i as u64, &stop)?;
+                let (body, ended) = self.write(&mut session, function.indentation(), i as u64, &stop)?;
                 if stop.requested() {
                     return Err(Failure::interrupted());
                 }
@@ -168,7 +166,6 @@ impl Bodies {
     fn write(
         &self,
         session: &mut Session,
-        begins: Vec<u8>,
         header: usize,
         seed: u64,
         stop: &Stoppable,
@@ -176,7 +173,6 @@ impl Bodies {
         let request = GenerateRequest {
             max_tokens: self.n_predict,
             sample: SampleParams { temperature: self.temp, seed, ..SampleParams::default() },
-            begins,
             ..GenerateRequest::default()
         };
         let mut text = String::new();

@@ -18,6 +18,19 @@ pub(crate) const GROUP: usize = 256;
 /// The largest `|q|`: 127 * 256 + 127, whose `high` is an i8.
 pub(crate) const LARGEST: i16 = 32639;
 
+/// Below this a group is zero: its inverse scale would overflow.
+const TINY: f32 = 1e-30;
+
+/// The scale of a group whose largest size is `largest`, and its inverse; the inverse is 0 where every `q` is.
+pub(crate) fn scale_of(largest: f32) -> (f32, f32) {
+    let most = f32::from(LARGEST);
+    match largest {
+        largest if !largest.is_finite() => (f32::NAN, 0.0),
+        largest if largest < TINY => (0.0, 0.0),
+        largest => (largest / most, most / largest),
+    }
+}
+
 /// 32 values on one cache line, even ones first: a kernel that holds 32 weights as bytes gets the even ones by a mask and
 /// the odd ones by a shift.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 //! Products of the same input (query, key, value) write to buffers that lie side by side in one row, so that their
 //! weights, stacked, are one matrix.
 
-use cchaha_plan::{BufferId, BufferSpec, Limits, Op, Plan, Rows};
+use cchaha_plan::{BufferId, Limits, Op, Plan, Rows};
 
 use crate::formats::RUN;
 
@@ -31,7 +31,7 @@ impl Arena {
             Arena { places: vec![Place::default(); plan.buffers.len()], len: 0, stacks: Vec::new() };
         for stack in &stacks {
             let width = stack.iter().map(|&id| plan.buffer(id).width).sum();
-            let mut place = arena.take(width, row_limit(plan.buffer(stack[0]), limits));
+            let mut place = arena.take(width, row_limit(plan.buffer(stack[0]).rows, limits));
             for &id in stack {
                 arena.places[id.index()] = place;
                 place.base += plan.buffer(id).width as u32;
@@ -40,7 +40,7 @@ impl Arena {
         for (i, buffer) in plan.buffers.iter().enumerate() {
             let id = BufferId(i as u32);
             if !stacks.iter().any(|stack| stack.contains(&id)) {
-                arena.places[i] = arena.take(buffer.width, row_limit(buffer, limits));
+                arena.places[i] = arena.take(buffer.width, row_limit(buffer.rows, limits));
             }
         }
         arena.stacks = stacks;
@@ -65,9 +65,9 @@ impl Arena {
     }
 }
 
-/// Rows of a buffer.
-pub(crate) fn row_limit(buffer: &BufferSpec, limits: &Limits) -> usize {
-    match buffer.rows {
+/// The most rows there can be.
+pub(crate) fn row_limit(rows: Rows, limits: &Limits) -> usize {
+    match rows {
         Rows::Tokens => limits.batch,
         Rows::Logits => limits.logits,
     }

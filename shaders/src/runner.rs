@@ -356,7 +356,7 @@ impl Runner for GpuRunner {
 
     fn fill(&mut self, buffer: BufferId, rows: &[f32]) -> Result<()> {
         let spec = self.plan.buffers.get(buffer.index());
-        let spec = spec.filter(|spec| rows.len() <= spec.width * row_limit(spec, &self.limits));
+        let spec = spec.filter(|spec| rows.len() <= spec.width * row_limit(spec.rows, &self.limits));
         let spec = spec.ok_or_else(|| Error::usage(format!("buffer {} holds fewer rows", buffer.0)))?;
         let place = self.arena.place(buffer);
         for (t, row) in rows.chunks(spec.width).enumerate() {

@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cchaha_plan::{ErrorKind, Format, Limits, Result, Rows};
+use cchaha_plan::{ErrorKind, Format, Limits, Result};
 
+use crate::arena::row_limit;
 use crate::device::Device;
 use crate::gpu::Choice;
 use crate::launch::Launch;
@@ -69,7 +70,7 @@ pub(crate) fn tune(
                 if choice.tuned(op, format, rows).is_some() {
                     continue;
                 }
-                let rows = rows.min(most_rows(&stages[largest], limits));
+                let rows = rows.min(row_limit(stages[largest].rows, limits));
                 let mut best: Option<Chosen> = None;
                 for kernel in candidates(&choice, op, format, CLASSES[class], exact) {
                     lower.choice = choice.preferring(kernel);
@@ -106,14 +107,6 @@ pub(crate) fn tune(
     Ok(tuned)
 }
 
-/// Rows a stage has at most.
-fn most_rows(stage: &Stage, limits: &Limits) -> usize {
-    match stage.rows {
-        Rows::Tokens => limits.batch,
-        Rows::Logits => limits.logits,
-    }
-}
-
 /// The stage that reads most weights of a format with rows of an op, of those that may have as many rows as a class is for.
 fn largest(stages: &[Stage], op: &str, format: Format, class: usize, limits: &Limits) -> Option<usize> {
     let fewest = class.checked_sub(1).map_or(0, |class| CLASSES[class]);
@@ -124,7 +117,7 @@ fn largest(stages: &[Stage], op: &str, format: Format, class: usize, limits: &Li
         };
         stage.launches[0].iter().filter(of_op).map(|launch| launch.weight_bytes).sum()
     };
-    let sizes = stages.iter().enumerate().filter(|(_, stage)| most_rows(stage, limits) > fewest);
+    let sizes = stages.iter().enumerate().filter(|(_, stage)| row_limit(stage.rows, limits) > fewest);
     let sizes = sizes.map(|(i, stage)| (i, bytes(stage)));
     sizes.filter(|(_, bytes)| *bytes > 0).max_by_key(|(_, bytes)| *bytes).map(|(stage, _)| stage)
 }

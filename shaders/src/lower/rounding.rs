@@ -29,7 +29,7 @@ impl Twins {
         let mut rows = vec![0; plan.buffers.len()];
         for step in &plan.steps {
             let (Op::MatMul { x, .. } | Op::GatedMatMul { x, .. }) = step.op else { continue };
-            let most = row_limit(plan.buffer(x), limits);
+            let most = row_limit(plan.buffer(x).rows, limits);
             for class in CLASSES {
                 let may = tunes && class <= CLASSES[1] || rounds(plan, choice, &step.op, x, class);
                 rows[x.index()] = rows[x.index()].max(if may { class.min(most) } else { 0 });

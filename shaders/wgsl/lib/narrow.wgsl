@@ -6,8 +6,7 @@
 // One power for a whole row and not for each run: then sums of many runs can be added up as they are, which cooperative
 // matrices need, and which spares other kernels a multiplication for each result and run.
 enable f16;
-#import lib/tile
-#import FORMAT
+#import lib/panels
 
 override WIDTH: u32 = 256u;
 
@@ -66,6 +65,14 @@ const FAINT: u32 = 27u;
 fn narrowing(size: u32) -> f32 {
   let e = max(size >> 23u, FAINT);
   return select(0.0, bitcast<f32>((258u - e) << 23u), (size >> 23u) >= FAINT);
+}
+
+fn row_factor(row: u32) -> f32 {
+  return narrowing(atomicLoad(&row_sizes[row]));
+}
+
+fn token_factor(token: u32) -> f32 {
+  return narrowing(atomicLoad(&token_sizes[token]));
 }
 
 fn widening(size: u32) -> f32 {

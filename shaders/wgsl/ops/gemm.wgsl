@@ -9,16 +9,24 @@
 // adapter (256 rows, 1024 columns, 256 tokens, a busy machine, 2026-11-23) 1.5 s and 0.9 s. Dropped: 64 invocations
 // for the weights and 192 for the activations, which took as long and fits one tile only. The groups of four of an
 // invocation are 64 apart, so that neighbours read neighbouring vec4s.
-#import lib/tile
-#import FORMAT
+#import lib/panels
+
+const WIDTH: u32 = 256u;
 
 var<workgroup> left: array<vec4<f32>, 8u * ROWS>;
 var<workgroup> right: array<vec4<f32>, 8u * TOKENS>;
 
-fn put_left(k: u32, row: u32, w: vec4<f32>, scale: f32, offset: f32) {
-  let v = scale * w + offset;
+fn row_factor(row: u32) -> f32 {
+  return 1.0;
+}
+
+fn token_factor(token: u32) -> f32 {
+  return 1.0;
+}
+
+fn put_left(k: u32, row: u32, w: vec4<f32>) {
 #unroll I 4
-  left[((k + I) * ROWS + row) >> 2u][row & 3u] = v[I];
+  left[((k + I) * ROWS + row) >> 2u][row & 3u] = w[I];
 #end
 }
 
@@ -28,7 +36,7 @@ fn put_right(k: u32, token: u32, v: vec4<f32>) {
 #end
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WIDTH)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
@@ -47,32 +55,7 @@ fn main(
 #end
   for (var run = 0u; run < args.runs; run++) {
     workgroupBarrier();
-    // Half a run of a row, then of a token, to an invocation.
-    for (var i = local; i < 2u * ROWS; i += 256u) {
-      let row = i % ROWS;
-      let at = (args.first + min(row0 + row, args.rows - 1u)) * args.runs + run;
-      let w = quants(at, planes());
-      let s = scales(at, planes());
-      if i < ROWS {
-        put_left(0u, row, w.a, s.x, s.y);
-        put_left(4u, row, w.b, s.x, s.y);
-        put_left(8u, row, w.c, s.x, s.y);
-        put_left(12u, row, w.d, s.x, s.y);
-      } else {
-        put_left(16u, row, w.e, s.z, s.w);
-        put_left(20u, row, w.f, s.z, s.w);
-        put_left(24u, row, w.g, s.z, s.w);
-        put_left(28u, row, w.h, s.z, s.w);
-      }
-    }
-    for (var i = local; i < 2u * TOKENS; i += 256u) {
-      let token = i % TOKENS;
-      let half = i / TOKENS * 4u;
-      let x = (args.x + min(token0 + token, args.tokens - 1u) * args.x_stride) >> 2u;
-#unroll I 4
-      put_right((half + I) * 4u, token, arena[x + run * 8u + half + I]);
-#end
-    }
+    fill_panels(row0, token0, run, local);
     workgroupBarrier();
     for (var k = 0u; k < 32u; k++) {
 #unroll R ROWS64

@@ -32,17 +32,17 @@ var<workgroup> row_panel: array<f16, ROWS * STRIDE>;
 // SIDE tokens of each block, a row for each.
 var<workgroup> results: array<f32, BLOCKS * SIDE * BLOCK>;
 
-fn put_row(at: u32, w: vec4<f32>) {
+fn put_left(k: u32, row: u32, w: vec4<f32>) {
   let half = vec4<f16>(w);
 #unroll I 4
-  row_panel[at + I] = half[I];
+  row_panel[row * STRIDE + k + I] = half[I];
 #end
 }
 
-fn put_token(at: u32, x: vec4<f32>) {
+fn put_right(k: u32, token: u32, x: vec4<f32>) {
   let half = vec4<f16>(x);
 #unroll I 4
-  token_panel[at + I] = half[I];
+  token_panel[token * STRIDE + k + I] = half[I];
 #end
 }
 
@@ -76,34 +76,7 @@ fn main(
 #end
     for (var run = 0u; run < args.runs; run++) {
       workgroupBarrier();
-      // Half a run of a row, then of a token, to an invocation.
-      for (var i = local; i < 2u * ROWS; i += WIDTH) {
-        let row = i % ROWS;
-        let at = (args.first + min(row0 + row, args.rows - 1u)) * args.runs + run;
-        let w = quants(at, planes());
-        let s = scales(at, planes()) * narrowing(atomicLoad(&row_sizes[row]));
-        let to = row * STRIDE;
-        if i < ROWS {
-          put_row(to, s.x * w.a + s.y);
-          put_row(to + 4u, s.x * w.b + s.y);
-          put_row(to + 8u, s.x * w.c + s.y);
-          put_row(to + 12u, s.x * w.d + s.y);
-        } else {
-          put_row(to + 16u, s.z * w.e + s.w);
-          put_row(to + 20u, s.z * w.f + s.w);
-          put_row(to + 24u, s.z * w.g + s.w);
-          put_row(to + 28u, s.z * w.h + s.w);
-        }
-      }
-      for (var i = local; i < 2u * TOKENS; i += WIDTH) {
-        let token = i % TOKENS;
-        let half = i / TOKENS * 4u;
-        let x = (args.x + min(token0 + token, args.tokens - 1u) * args.x_stride) >> 2u;
-        let factor = narrowing(atomicLoad(&token_sizes[token]));
-#unroll I 4
-        put_token(token * STRIDE + (half + I) * 4u, arena[x + run * 8u + half + I] * factor);
-#end
-      }
+      fill_panels(row0, token0, run, local);
       workgroupBarrier();
       for (var k = 0u; k < 32u; k += SIDE) {
 #unroll T ACROSS

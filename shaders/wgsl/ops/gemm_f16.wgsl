@@ -15,8 +15,8 @@
 var<workgroup> left: array<vec4<f16>, 8u * ROWS>;
 var<workgroup> right: array<vec4<f16>, 8u * TOKENS>;
 
-fn put_left(k: u32, row: u32, w: vec4<f32>, scale: f32, offset: f32) {
-  let v = vec4<f16>(scale * w + offset);
+fn put_left(k: u32, row: u32, w: vec4<f32>) {
+  let v = vec4<f16>(w);
 #unroll I 4
   left[((k + I) * ROWS + row) >> 2u][row & 3u] = v[I];
 #end
@@ -49,33 +49,7 @@ fn main(
 #end
   for (var run = 0u; run < args.runs; run++) {
     workgroupBarrier();
-    // Half a run of a row, then of a token, to an invocation.
-    for (var i = local; i < 2u * ROWS; i += WIDTH) {
-      let row = i % ROWS;
-      let at = (args.first + min(row0 + row, args.rows - 1u)) * args.runs + run;
-      let w = quants(at, planes());
-      let s = scales(at, planes()) * narrowing(atomicLoad(&row_sizes[row]));
-      if i < ROWS {
-        put_left(0u, row, w.a, s.x, s.y);
-        put_left(4u, row, w.b, s.x, s.y);
-        put_left(8u, row, w.c, s.x, s.y);
-        put_left(12u, row, w.d, s.x, s.y);
-      } else {
-        put_left(16u, row, w.e, s.z, s.w);
-        put_left(20u, row, w.f, s.z, s.w);
-        put_left(24u, row, w.g, s.z, s.w);
-        put_left(28u, row, w.h, s.z, s.w);
-      }
-    }
-    for (var i = local; i < 2u * TOKENS; i += WIDTH) {
-      let token = i % TOKENS;
-      let half = i / TOKENS * 4u;
-      let x = (args.x + min(token0 + token, args.tokens - 1u) * args.x_stride) >> 2u;
-      let factor = narrowing(atomicLoad(&token_sizes[token]));
-#unroll I 4
-      put_right((half + I) * 4u, token, arena[x + run * 8u + half + I] * factor);
-#end
-    }
+    fill_panels(row0, token0, run, local);
     workgroupBarrier();
     for (var first = 0u; first < 32u; first += 16u) {
 #unroll V TOKENS64

@@ -3,10 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::token;
-use crate::activations::{GROUP, Group, LARGEST, Lines};
-
-/// Below this a group is zero: its inverse scale would overflow.
-const TINY: f32 = 1e-30;
+use crate::activations::{GROUP, Group, Lines, scale_of};
 
 /// Quantizes one row into `groups`, `x.len().div_ceil(256)` of them.
 pub(crate) fn quantize(x: &[f32], _: &mut [Lines], groups: &mut [Group]) {
@@ -41,17 +38,9 @@ fn group(x: &[f32; GROUP], to: &mut Group) {
         largest = vmaxq_u32(largest, vandq_u32(bits, magnitude));
     }
     let largest = f32::from_bits(vmaxvq_u32(largest));
-    let usable = largest.is_finite() && largest >= TINY;
-    let most = f32::from(LARGEST);
-    to.scale = if usable {
-        largest / most
-    } else if largest.is_finite() {
-        0.0
-    } else {
-        f32::NAN
-    };
-    // For an unusable group every q is 0: 0 * x is 0 or NaN, and NaN converts to 0.
-    let inverse = if usable { most / largest } else { 0.0 };
+    let (scale, inverse) = scale_of(largest);
+    to.scale = scale;
+    // Where the inverse is 0 every q is: 0 * x is 0 or NaN, and NaN converts to 0.
     for (i, x) in x.as_chunks::<16>().0.iter().enumerate() {
         let mut q = [vdupq_n_s16(0); 2];
         for (q, x) in q.iter_mut().zip(x.as_chunks::<8>().0) {

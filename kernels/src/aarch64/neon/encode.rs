@@ -18,24 +18,7 @@ macro_rules! encoders {
     )*};
 }
 
-encoders! {
-    f32 = F32;
-    f16 = F16;
-    bf16 = Bf16;
-    q4_0 = Q4_0;
-    q4_1 = Q4_1;
-    q5_0 = Q5_0;
-    q5_1 = Q5_1;
-    q8_0 = Q8_0;
-    q2_k = Q2K;
-    q3_k = Q3K;
-    q4_k = Q4K;
-    q5_k = Q5K;
-    q6_k = Q6K;
-    iq4_nl = Iq4Nl;
-    iq4_xs = Iq4Xs;
-    mxfp4 = Mxfp4;
-}
+encode::each_encoder!(encoders);
 
 #[cfg(test)]
 mod tests {

@@ -3,10 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::token;
-use crate::activations::{GROUP, Group, LARGEST, Lines};
-
-/// Below this a group is zero: its inverse scale would overflow.
-const TINY: f32 = 1e-30;
+use crate::activations::{GROUP, Group, Lines, scale_of};
 
 /// Quantizes one row into `lines` and `groups`, `x.len().div_ceil(256)` of them.
 pub(crate) fn quantize(x: &[f32], lines: &mut [Lines], groups: &mut [Group]) {
@@ -44,19 +41,12 @@ fn group(x: &[f32; GROUP], lines: &mut Lines, to: &mut Group) {
     // SAFETY: the array has eight values.
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), largest) };
     let largest = f32::from_bits(lanes.into_iter().fold(0, u32::max));
-    let usable = largest.is_finite() && largest >= TINY;
-    let most = f32::from(LARGEST);
-    to.scale = if usable {
-        largest / most
-    } else if largest.is_finite() {
-        0.0
-    } else {
-        f32::NAN
-    };
-    // For an unusable group every q is 0: 0 * x is 0 or NaN, and converting NaN gives garbage, so the values are masked as
+    let (scale, inverse) = scale_of(largest);
+    to.scale = scale;
+    // Where the inverse is 0 every q is: 0 * x is 0 or NaN, and converting NaN gives garbage, so the values are masked as
     // integers.
-    let inverse = _mm256_set1_ps(if usable { most / largest } else { 0.0 });
-    let keep = _mm256_set1_epi32(if usable { -1 } else { 0 });
+    let keep = _mm256_set1_epi32(if inverse == 0.0 { 0 } else { -1 });
+    let inverse = _mm256_set1_ps(inverse);
     for (i, x) in x.as_chunks::<32>().0.iter().enumerate() {
         let mut q = [_mm256_setzero_si256(); 2];
         for (k, x) in x.as_chunks::<16>().0.iter().enumerate() {

@@ -16,8 +16,14 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
 
 /// 95% percentile bootstrap interval of the mean (Efron 1979), the same every time.
 pub(crate) fn bootstrap(values: &[f64]) -> (f64, f64) {
+    let pairs: Vec<(f64, f64)> = values.iter().map(|&value| (value, 1.0)).collect();
+    bootstrap_ratio(&pairs)
+}
+
+/// The same of the sum of the first by the sum of the second, as bits by bytes over files of different lengths.
+pub(crate) fn bootstrap_ratio(pairs: &[(f64, f64)]) -> (f64, f64) {
     const ROUNDS: usize = 4000;
-    if values.is_empty() {
+    if pairs.is_empty() {
         return (f64::NAN, f64::NAN);
     }
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -27,11 +33,14 @@ pub(crate) fn bootstrap(values: &[f64]) -> (f64, f64) {
         state ^= state << 17;
         (state >> 11) as usize
     };
-    let mut means: Vec<f64> = (0..ROUNDS)
-        .map(|_| (0..values.len()).map(|_| values[next() % values.len()]).sum::<f64>() / values.len() as f64)
-        .collect();
-    means.sort_by(f64::total_cmp);
-    (means[ROUNDS / 40], means[ROUNDS - 1 - ROUNDS / 40])
+    let mut ratio = || {
+        let drawn = (0..pairs.len()).map(|_| pairs[next() % pairs.len()]);
+        let (above, below) = drawn.fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
+        above / below
+    };
+    let mut ratios: Vec<f64> = (0..ROUNDS).map(|_| ratio()).collect();
+    ratios.sort_by(f64::total_cmp);
+    (ratios[ROUNDS / 40], ratios[ROUNDS - 1 - ROUNDS / 40])
 }
 
 #[cfg(test)]
@@ -57,5 +66,10 @@ mod tests {
             (24.5 - 1.96 * 2.04 - low).abs() < 0.5 && (24.5 + 1.96 * 2.04 - high).abs() < 0.5,
             "{low} {high}"
         );
+        // One long file among short ones: its ratio weighs as much as its length.
+        let pairs: Vec<(f64, f64)> =
+            (0..50).map(|i| if i == 0 { (900.0, 1000.0) } else { (2.0, 1.0) }).collect();
+        let (low, high) = bootstrap_ratio(&pairs);
+        assert!(low < 0.95 && high <= 2.0 && low > 0.9, "{low} {high}");
     }
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::Setup;
 use super::files::{Source, sources};
-use crate::stats::bootstrap;
+use crate::stats::bootstrap_ratio;
 use crate::store::Store;
 
 /// Bits per byte of source files, and what xz -9 needs for the same bytes
@@ -93,12 +93,12 @@ impl Bits {
                 chosen.iter().filter_map(|s| store.get(&s.key())?[field].as_f64()).sum()
             };
             let (bits, bytes, tokens) = (sum("bits"), sum("bytes"), sum("tokens"));
-            let each: Vec<f64> = chosen
+            let each: Vec<(f64, f64)> = chosen
                 .iter()
                 .filter_map(|s| store.get(&s.key()))
-                .filter_map(|row| Some(row["bits"].as_f64()? / row["bytes"].as_f64()?))
+                .filter_map(|row| Some((row["bits"].as_f64()?, row["bytes"].as_f64()?)))
                 .collect();
-            let (low, high) = bootstrap(&each);
+            let (low, high) = bootstrap_ratio(&each);
             let packed = xz(&chosen)?.map(|packed| 8.0 * packed as f64 / bytes);
             table.row([
                 language.to_owned(),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{ErrorKind, Result};
 use crate::fim::Join;
+use crate::heal::{self, Beginning};
 use crate::sample::{SampleParams, Sampler, StopStrings, logprob, top_logprobs};
 use crate::session::{self, Session};
 
@@ -29,6 +30,8 @@ pub struct GenerateRequest {
     pub special: bool,
     /// Where the text fills a hole: it ends where it meets what follows, and comes line by line.
     pub join: Option<Join>,
+    /// The end of a prompt that [`crate::heal()`] took back; the session holds what comes before it. It is not given out again.
+    pub healed: Vec<u32>,
 }
 
 impl Default for GenerateRequest {
@@ -43,6 +46,7 @@ impl Default for GenerateRequest {
             top: 0,
             special: false,
             join: None,
+            healed: Vec::new(),
         }
     }
 }
@@ -129,8 +133,8 @@ pub fn generate(
         elapsed: Duration::ZERO,
     };
     let argmax = sampler.takes_the_likeliest() && !request.logprobs && request.top == 0;
-    // What the device chose, where it chooses and logits stay there.
-    let mut chosen = None;
+    let Beginning { token: mut chosen, mut known_bytes } =
+        heal::begin(session, &mut sampler, &mut stream, &request.healed)?;
     while finish.tokens < request.max_tokens {
         let token = match chosen.take() {
             Some(token) => token,
@@ -144,7 +148,8 @@ pub fn generate(
         finish.tokens += 1;
         let top = if request.top > 0 { top_logprobs(session.logits(), request.top)? } else { Vec::new() };
         let logprob = if request.logprobs { Some(logprob(session.logits(), token)?) } else { None };
-        let mut streamed = stops.push(stream.push(token));
+        let text = stream.push(token);
+        let mut streamed = stops.push(&text[std::mem::take(&mut known_bytes)..]);
         if let Some(join) = &mut join {
             streamed.text = join.push(&streamed.text);
         }
@@ -171,6 +176,7 @@ pub fn generate(
         }
         sampler.accept(token);
         if argmax && session.goes_ahead() {
+            // The device chooses, and logits stay there.
             chosen = Some(session.step(token)?);
             continue;
         }

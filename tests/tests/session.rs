@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use cchaha::plan::{Backend, Limits, PAGE_CELLS};
 use cchaha::sample::SampleParams;
+use cchaha::text::Special;
 use cchaha::{
     Device, ErrorKind, FinishReason, GenerateRequest, Listener, Model, Progress, Request, Scheduler,
-    ScoreRequest, SequenceId, Session, SessionOptions, Wanted, generate, score,
+    ScoreRequest, SequenceId, Session, SessionOptions, Wanted, generate, heal, score,
 };
 use cchaha_kernels::{Cpu, CpuOptions, Oracle};
 
@@ -494,4 +495,53 @@ fn chunks_follow_the_response_time() {
         })
         .expect("fits");
     assert_eq!(sizes, [32, 32, 32, 4]);
+}
+
+/// Wherever a prompt is cut, the answer goes on there: the prompt's last tokens are taken back, and come again as part of others.
+#[test]
+fn healed_prompts_go_on_where_they_end() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/run/assets/cchaha-tiny.gguf");
+    let model = Arc::new(Model::open(&path).unwrap());
+    let tokenizer = model.tokenizer();
+    let text = "import os\n\n\nclass Bär:\n    def join(self, path):\n        return os.path.join(path, 'ä', self.x)\n";
+    let mut session = session(&model, &all_options()[1]);
+    let (mut taken_back, mut chosen_anew) = (0, 0);
+    for cut in (1..=text.len()).filter(|&cut| text.is_char_boundary(cut)) {
+        let whole = tokenizer.encode_prompt(&text[..cut], Special::Plain);
+        let mut prompt = whole.clone();
+        let healed = heal(tokenizer, &mut prompt);
+        assert_eq!([&prompt[..], &healed[..]].concat(), whole, "cut at {cut}");
+        taken_back += healed.len();
+        for temperature in [0.0, 1.0] {
+            let request = GenerateRequest {
+                max_tokens: 12,
+                healed: healed.clone(),
+                sample: SampleParams { temperature, ..SampleParams::default() },
+                ignore_eos: true,
+                ..GenerateRequest::default()
+            };
+            session.set_prompt(&prompt, &mut go_on).unwrap();
+            let (mut written, mut pieces) = (String::new(), Vec::new());
+            let finish = generate(&mut session, &request, &mut |piece| {
+                written.push_str(piece.text);
+                pieces.extend(piece.token);
+                ControlFlow::Continue(())
+            });
+            // What comes again is no part of the answer's length.
+            assert_eq!((finish.unwrap().tokens, pieces.len()), (12, 12));
+            // All but the last joined the session, and stand for the prompt and what was written.
+            let mut tokens = session.tokens().to_vec();
+            assert!(tokens.ends_with(&pieces[..11]), "cut at {cut}");
+            chosen_anew += usize::from(!tokens.starts_with(&whole));
+            tokens.push(pieces[11]);
+            let all = String::from_utf8_lossy(&tokenizer.decode(&tokens, false)).into_owned();
+            assert_eq!(all, text[..cut].to_owned() + &written, "cut at {cut}, temperature {temperature}");
+        }
+    }
+    assert!(taken_back > text.len() / 2 && chosen_anew > 10, "{taken_back} taken back, {chosen_anew} anew");
+    // Other vocabularies are left alone.
+    let other = open("llama");
+    let mut prompt = other.tokenizer().encode_prompt("def f(", Special::Plain);
+    let before = prompt.clone();
+    assert!(heal(other.tokenizer(), &mut prompt).is_empty() && prompt == before);
 }

@@ -5,6 +5,7 @@
 
 mod bias;
 mod candidates;
+mod dry;
 mod history;
 mod logprob;
 mod min_p;
@@ -47,6 +48,15 @@ pub struct SampleParams {
     pub frequency_penalty: f32,
     /// Subtracted once from the logit of every token that occurs at all. Default 0.
     pub presence_penalty: f32,
+    /// Subtracted from the logit of a token that would go on with a copy of earlier text, times `dry_base` for every token by which the
+    /// copy is longer than `dry_allowed_length`; 0 does nothing. Default 0. (p-e-w 2024, "DRY")
+    pub dry_multiplier: f32,
+    /// How the penalty grows with a copy's length. Default 1.75.
+    pub dry_base: f32,
+    /// Tokens that may be copied without a penalty, less one. Default 2.
+    pub dry_allowed_length: u32,
+    /// How many recent tokens are searched for copies: 0 none, -1 all. Default -1.
+    pub dry_penalty_last_n: i32,
     /// Added to the logits of these tokens; negative infinity bans one. Default none.
     pub logit_bias: Vec<(u32, f32)>,
     /// Start of the random sequence: the same seed draws the same tokens from the same logits. Default 0.
@@ -65,6 +75,10 @@ impl Default for SampleParams {
             repeat_last_n: 64,
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
+            dry_multiplier: 0.0,
+            dry_base: 1.75,
+            dry_allowed_length: 2,
+            dry_penalty_last_n: -1,
             logit_bias: Vec::new(),
             seed: 0,
         }
@@ -93,17 +107,20 @@ impl SampleParams {
             ("repeat_penalty", self.repeat_penalty, &positive, "a finite number above 0"),
             ("frequency_penalty", self.frequency_penalty, &finite, "a finite number"),
             ("presence_penalty", self.presence_penalty, &finite, "a finite number"),
+            ("dry_multiplier", self.dry_multiplier, &(0.0..=f32::MAX), "a finite number, 0 or more"),
+            ("dry_base", self.dry_base, &(1.0..=f32::MAX), "a finite number, 1 or more"),
         ] {
             if !range.contains(&value) {
                 return Err(SampleError::Range { name, value, expected });
             }
         }
-        if self.repeat_last_n < -1 {
-            return Err(SampleError::Range {
-                name: "repeat_last_n",
-                value: self.repeat_last_n as f32,
-                expected: "-1 for all tokens, 0 for none, or a count",
-            });
+        for (name, value) in
+            [("repeat_last_n", self.repeat_last_n), ("dry_penalty_last_n", self.dry_penalty_last_n)]
+        {
+            if value < -1 {
+                let expected = "-1 for all tokens, 0 for none, or a count";
+                return Err(SampleError::Range { name, value: value as f32, expected });
+            }
         }
         Ok(())
     }
@@ -173,12 +190,13 @@ struct Rule {
     /// Shapes the logits, and so matters when the likeliest token is taken without a draw.
     shapes_logits: bool,
     is_active: fn(&SampleParams) -> bool,
-    apply: fn(&SampleParams, &History, &mut Candidates),
+    apply: fn(&SampleParams, &mut History, &mut Candidates),
 }
 
 /// The rules in the order of their application. The rules that shape logits come first: they index the
 /// candidates by token id, which only holds until a filter has removed some.
-const CHAIN: &[Rule] = &[bias::RULE, penalties::RULE, top_k::RULE, typical::RULE, top_p::RULE, min_p::RULE];
+const CHAIN: &[Rule] =
+    &[bias::RULE, penalties::RULE, dry::RULE, top_k::RULE, typical::RULE, top_p::RULE, min_p::RULE];
 
 /// The rules that have an effect; those that only narrow a draw have none when there is no draw.
 fn active(params: &SampleParams) -> impl Iterator<Item = &'static Rule> {
@@ -218,7 +236,7 @@ impl Sampler {
         let penalized = (penalties::RULE.is_active)(&params);
         let window = if penalized { params.repeat_last_n } else { 0 };
         Ok(Sampler {
-            history: History::new(window, vocab_len),
+            history: History::new(window, (dry::RULE.is_active)(&params), vocab_len),
             candidates: Candidates::with_capacity(vocab_len),
             rng: Rng::from_seed(params.seed),
             params,
@@ -250,7 +268,7 @@ impl Sampler {
         logprob::largest(logits)?;
         self.candidates.fill(logits);
         for rule in active(&self.params) {
-            (rule.apply)(&self.params, &self.history, &mut self.candidates);
+            (rule.apply)(&self.params, &mut self.history, &mut self.candidates);
         }
         let (id, n_candidates) = if self.params.is_greedy() {
             (self.candidates.best(), 1)

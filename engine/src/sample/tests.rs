@@ -32,7 +32,7 @@ fn off() -> SampleParams {
 fn kept(rule: &Rule, params: &SampleParams, logits: &[f32]) -> Vec<u32> {
     let mut candidates = Candidates::with_capacity(logits.len());
     candidates.fill(logits);
-    (rule.apply)(params, &History::new(0, logits.len()), &mut candidates);
+    (rule.apply)(params, &mut History::new(0, false, logits.len()), &mut candidates);
     let mut ids = candidates.ids();
     ids.sort_unstable();
     ids
@@ -136,7 +136,7 @@ fn penalties_follow_their_formula() {
 #[test]
 fn penalty_windows() {
     let counts = |last_n| {
-        let mut history = History::new(last_n, 3);
+        let mut history = History::new(last_n, false, 3);
         (0..100).for_each(|i| history.push(i % 3));
         history.counts().to_vec()
     };
@@ -145,6 +145,80 @@ fn penalty_windows() {
     assert_eq!(counts(5), [2, 1, 2]);
     assert_eq!(counts(-1), [34, 33, 33]);
     assert_eq!(counts(1000), [34, 33, 33]);
+}
+
+/// As [`History::copies`], from its definition.
+fn naive_copies(text: &[u32], shortest: u32) -> Vec<(u32, u32)> {
+    let mut longest = std::collections::BTreeMap::new();
+    for i in 1..text.len() {
+        let same = |&k: &usize| text[i - 1 - k] == text[text.len() - 1 - k];
+        let n = (0..i).take_while(same).count() as u32;
+        if n >= shortest {
+            let entry = longest.entry(text[i]).or_insert(0);
+            *entry = n.max(*entry);
+        }
+    }
+    longest.into_iter().collect()
+}
+
+#[test]
+fn copies_are_found_as_defined() {
+    let mut rng = Rng::from_seed(11);
+    for round in 0..400 {
+        let vocab = 1 + round % 5;
+        let text: Vec<u32> = (0..round / 4).map(|_| (rng.uniform() * vocab as f64) as u32).collect();
+        let mut history = History::new(0, true, vocab);
+        text.iter().for_each(|&token| history.push(token));
+        for (last_n, shortest) in [(-1, 1), (-1, 3), (7, 1), (1000, 2), (0, 1)] {
+            let n = usize::try_from(last_n).map_or(text.len(), |n| n.min(text.len()));
+            let mut found = Vec::new();
+            history.copies(last_n, shortest, |token, n| found.push((token, n)));
+            found.sort_unstable();
+            assert_eq!(
+                found,
+                naive_copies(&text[text.len() - n..], shortest),
+                "{text:?} {last_n} {shortest}"
+            );
+        }
+    }
+}
+
+#[test]
+fn copies_cost_linear_time() {
+    let mut history = History::new(0, true, 2);
+    (0..1_000_000).for_each(|_| history.push(1));
+    let begun = std::time::Instant::now();
+    history.copies(-1, 2, |token, n| assert_eq!((token, n), (1, 999_999)));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn dry_follows_its_formula_and_ends_loops() {
+    let params =
+        SampleParams { dry_multiplier: 0.5, dry_base: 2.0, dry_allowed_length: 2, ..SampleParams::greedy() };
+    let mut sampler = Sampler::new(params.clone(), 5).expect("valid");
+    assert!(!sampler.takes_the_likeliest());
+    // Behind 1 2 3 stood 4, behind 2 3 also 0; behind 3 alone, 1.
+    for token in [1, 2, 3, 4, 2, 3, 0, 3, 1, 2, 3] {
+        sampler.accept(token);
+    }
+    let logits = [1.0, 1.0, f32::NEG_INFINITY, 1.0, 1.0];
+    sampler.sample(&logits).expect("a token");
+    let shaped: Vec<f32> = sampler.candidates.as_slice().iter().map(|c| c.logit).collect();
+    assert_eq!(shaped, [1.0 - 0.5, 1.0, f32::NEG_INFINITY, 1.0, 1.0 - 0.5 * 2.0]);
+
+    // A model that always wants the next of 0 1 2, however much it wants it, gets out of that loop; bans stay bans.
+    let mut sampler = Sampler::new(params, 5).expect("valid");
+    let mut last = 0;
+    let mut written = vec![];
+    for _ in 0..200 {
+        let mut logits = [0.0, 0.0, 0.0, -1.0, f32::NEG_INFINITY];
+        logits[(last as usize + 1) % 3] = 50.0;
+        last = sampler.sample(&logits).expect("a token").id;
+        sampler.accept(last);
+        written.push(last);
+    }
+    assert!(written.contains(&3) && !written.contains(&4), "{written:?}");
 }
 
 #[test]
@@ -296,6 +370,9 @@ fn parameters_out_of_range_are_named() {
     check("repeat_last_n", SampleParams { repeat_last_n: -2, ..off() });
     check("frequency_penalty", SampleParams { frequency_penalty: f32::INFINITY, ..off() });
     check("presence_penalty", SampleParams { presence_penalty: f32::NAN, ..off() });
+    check("dry_multiplier", SampleParams { dry_multiplier: -0.1, ..off() });
+    check("dry_base", SampleParams { dry_base: 0.9, ..off() });
+    check("dry_penalty_last_n", SampleParams { dry_penalty_last_n: -2, ..off() });
     check("token 10", SampleParams { logit_bias: vec![(10, 0.0)], ..off() });
     check("logit bias of token 3", SampleParams { logit_bias: vec![(3, f32::INFINITY)], ..off() });
     assert!(Sampler::new(SampleParams { temperature: -1.0, ..off() }, 10).is_ok());

@@ -84,6 +84,8 @@ fn flags_out_of_range() {
         ("--typical -0.5", ["--typical", "from 0 to 1"]),
         ("--repeat-penalty 0", ["--repeat-penalty", "above 0"]),
         ("--repeat-last-n -2", ["--repeat-last-n", "-1"]),
+        ("--dry-multiplier -1", ["--dry-multiplier", "0 or more"]),
+        ("--dry-base 0.5", ["--dry-base", "1 or more"]),
         ("--frequency-penalty inf", ["--frequency-penalty", "a number"]),
         ("--logit-bias 5", ["--logit-bias", "198+2.5"]),
         ("--logit-bias 100000+1", ["100000", "512"]),

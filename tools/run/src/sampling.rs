@@ -52,6 +52,22 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "X", value_parser = finite, default_value_t = 0.0)]
     presence_penalty: f32,
 
+    /// Subtract this from the logit of a token that would go on with a copy of earlier text, so that loops end (DRY); 0 for not
+    #[arg(long, value_name = "X", value_parser = not_negative, default_value_t = SampleParams::default().dry_multiplier)]
+    dry_multiplier: f32,
+
+    /// Times this for every token by which the copy is longer than allowed
+    #[arg(long, value_name = "X", value_parser = at_least_1, default_value_t = SampleParams::default().dry_base)]
+    dry_base: f32,
+
+    /// Length in tokens from which a copy is penalized
+    #[arg(long, value_name = "N", value_parser = whole::<u32>, default_value_t = SampleParams::default().dry_allowed_length)]
+    dry_allowed_length: u32,
+
+    /// How many of the last tokens are searched for copies; 0 for none, -1 for all
+    #[arg(long, value_name = "N", value_parser = last_n, default_value_t = SampleParams::default().dry_penalty_last_n)]
+    dry_penalty_last_n: i32,
+
     /// Add BIAS to the logit of token ID, as in 13-inf or 198+2.5 (also ID=BIAS); may be repeated
     #[arg(long, value_name = "ID(+|-)BIAS", value_parser = logit_bias)]
     logit_bias: Vec<(u32, f32)>,
@@ -80,6 +96,10 @@ impl SamplingArgs {
                 repeat_last_n: self.repeat_last_n,
                 frequency_penalty: self.frequency_penalty,
                 presence_penalty: self.presence_penalty,
+                dry_multiplier: self.dry_multiplier,
+                dry_base: self.dry_base,
+                dry_allowed_length: self.dry_allowed_length,
+                dry_penalty_last_n: self.dry_penalty_last_n,
                 logit_bias: self.logit_bias.clone(),
             },
             stop: self.stop.clone(),
@@ -92,6 +112,12 @@ impl SamplingArgs {
 /// Another number each time; 32 bits, so that every JSON reader keeps it exactly.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(()) >> 32
+}
+
+/// A number of 1 or more.
+fn at_least_1(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 1.0);
+    number.ok_or_else(|| "expected a number of 1 or more".into())
 }
 
 /// -1 or more.

@@ -19,6 +19,7 @@ pub mod corpus;
 pub mod data;
 pub mod evaluate;
 pub mod export;
+pub mod import;
 pub mod model;
 pub mod ops;
 pub mod optim;

@@ -2,6 +2,7 @@
 
 mod vocabulary;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cchaha::kernels::Pool;
@@ -10,6 +11,7 @@ use cchaha::{Device, Model, SessionOptions};
 use cchaha_train::corpus::Document;
 use cchaha_train::evaluate::{Cost, of_checkpoint, of_model};
 use cchaha_train::export::export;
+use cchaha_train::import::import;
 use cchaha_train::model::{Config, Kind, Layout};
 use cchaha_train::optim::{Hyper, Schedule, Shape};
 use cchaha_train::run::{Checkpoint, Settings, initial_weights};
@@ -137,4 +139,35 @@ fn the_engine_gets_the_same_losses_from_the_exported_file() {
         let off = other(change);
         assert!(off > 1e-4, "{name} changes losses by {off} only");
     }
+}
+
+#[test]
+fn training_goes_on_from_an_exported_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vocabulary, file) = (folder.path().join("bytes.gguf"), folder.path().join("model.gguf"));
+    vocabulary::bytes(&vocabulary);
+    let checkpoint = checkpoint(config());
+    let written = |format: Format| {
+        export(&checkpoint, &vocabulary, Vec::new(), format, &file).unwrap();
+        import(&file, &vocabulary).unwrap()
+    };
+    let (config, weights) = written(Format::F32);
+    assert_eq!(config, checkpoint.settings.config);
+    assert!(weights == checkpoint.weights, "F32 loses nothing");
+    let (_, rounded) = written(Format::Q8_0);
+    let largest = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
+    assert!(
+        weights.iter().zip(&rounded).all(|(a, b)| (a - b).abs() <= largest / 250.0) && rounded != weights
+    );
+
+    // A model's own file serves as its vocabulary; another model's does not, and neither does a file that is no such model.
+    assert!(import(&file, &file).is_ok());
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    let refused = |path: &Path, vocabulary: &Path| import(path, vocabulary).unwrap_err().message().to_owned();
+    assert!(refused(&file, &golden.join("llama.gguf")).contains("another vocabulary"));
+    assert!(refused(&golden.join("llama.gguf"), &vocabulary).contains("its architecture is llama"));
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() - 40]).unwrap();
+    assert!(refused(&file, &vocabulary).contains("model.gguf"));
+    assert!(refused(&vocabulary, &vocabulary).contains("general.architecture"));
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use cchaha::code::Structure;
 use cchaha::sample::SampleParams;
-use cchaha::text::Special;
-use cchaha::{GenerateRequest, Session, SessionOptions, generate};
-use cchaha_cli::args::{not_negative, positive};
+use cchaha::text::{Special, Tokenizer};
+use cchaha::{GenerateRequest, Session, SessionOptions, generate, heal};
+use cchaha_cli::args::{not_negative, positive, whole};
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
 use cchaha_cli::output::{Align, Out, Table, progress};
@@ -46,6 +46,14 @@ pub(crate) struct Bodies {
     /// Temperature: 0 always takes the likeliest token; 0.8 is what `cchaha-run complete` takes
     #[arg(long, value_name = "T", value_parser = not_negative, default_value_t = 0.0)]
     temp: f32,
+
+    /// Penalty on copies of earlier text, so that loops end, as `cchaha-run complete --dry-multiplier`; 0 for none
+    #[arg(long, value_name = "X", value_parser = not_negative, default_value_t = 0.0)]
+    dry_multiplier: f32,
+
+    /// Length in tokens from which a copy is penalized
+    #[arg(long, value_name = "N", value_parser = whole::<u32>, default_value_t = SampleParams::default().dry_allowed_length)]
+    dry_allowed_length: u32,
 
     /// The Python that parses
     #[arg(long, value_name = "PATH", default_value = "python3")]
@@ -107,6 +115,18 @@ fn body_end(text: &str, header: usize) -> Option<usize> {
     None
 }
 
+/// The prompt of as many last lines of `text` as `room` tokens hold; of a last line that is longer, its end.
+fn last_lines(tokenizer: &Tokenizer, text: &str, room: usize) -> Vec<u32> {
+    let encode = |start: usize| tokenizer.encode_prompt(&text[start..], Special::Plain);
+    let mut starts = vec![0];
+    starts.extend(text.match_indices('\n').map(|(at, _)| at + 1).filter(|&at| at < text.len()));
+    // Fewer lines have fewer tokens.
+    let fits = starts.partition_point(|&start| encode(start).len() > room);
+    let mut prompt = encode(starts[fits.min(starts.len() - 1)]);
+    prompt.drain(..prompt.len().saturating_sub(room));
+    prompt
+}
+
 impl Bodies {
     pub(crate) fn run(self) -> Result {
         let model = self.setup.model()?;
@@ -122,6 +142,7 @@ impl Bodies {
         let settings = json!({
             "study": "bodies", "model": self.setup.model_file(), "n_predict": self.n_predict,
             "prefix_budget": self.prefix_budget, "temp": self.temp,
+            "dry_multiplier": self.dry_multiplier, "dry_allowed_length": self.dry_allowed_length,
         });
         let mut store = Store::open(&self.setup.out, &settings)?;
         let limits = Limits { wall: Duration::from_secs(10), memory_mib: 1024 };
@@ -137,14 +158,12 @@ impl Bodies {
             let key = function.key();
             if store.get(&key).is_none() {
                 let text = &function.source.text;
-                let mut prompt = tokenizer.encode(&text[..function.body], Special::Plain);
                 let room = self.prefix_budget.min(ctx - self.n_predict.min(ctx / 2) - 2);
-                prompt.drain(..prompt.len().saturating_sub(room));
-                if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.add_bos()) {
-                    prompt.insert(0, bos);
-                }
+                let mut prompt = last_lines(tokenizer, &text[..function.body], room);
+                let healed = heal(tokenizer, &mut prompt);
                 session.set_prompt(&prompt, &mut |_| stop.flow())?;
-                let (body, ended) = self.write(&mut session, function.indentation(), i as u64, &stop)?;
+                let (body, ended) =
+                    self.write(&mut session, healed, function.indentation(), i as u64, &stop)?;
                 if stop.requested() {
                     return Err(Failure::interrupted());
                 }
@@ -166,13 +185,21 @@ impl Bodies {
     fn write(
         &self,
         session: &mut Session,
+        healed: Vec<u32>,
         header: usize,
         seed: u64,
         stop: &Stoppable,
     ) -> Result<(String, bool)> {
         let request = GenerateRequest {
             max_tokens: self.n_predict,
-            sample: SampleParams { temperature: self.temp, seed, ..SampleParams::default() },
+            sample: SampleParams {
+                temperature: self.temp,
+                seed,
+                dry_multiplier: self.dry_multiplier,
+                dry_allowed_length: self.dry_allowed_length,
+                ..SampleParams::default()
+            },
+            healed,
             ..GenerateRequest::default()
         };
         let mut text = String::new();

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cchaha::GenerateRequest;
 use cchaha::text::Special;
+use cchaha::{GenerateRequest, heal};
 use clap::{Args, ValueHint};
 
 use crate::answer::Answer;
@@ -67,12 +67,14 @@ impl Complete {
         let model = Arc::new(self.model.open_or_embedded()?);
         let text = input::text(self.prompt, self.file.as_deref(), "prompt")?;
         let special = if self.special { Special::Parse } else { Special::Plain };
-        let prompt = model.tokenizer().encode_prompt(&text, special);
+        let mut prompt = model.tokenizer().encode_prompt(&text, special);
+        let healed = heal(model.tokenizer(), &mut prompt);
         let request = GenerateRequest {
             max_tokens: self.n_predict,
             special: self.special,
             logprobs: self.logprobs.is_some(),
             top: self.logprobs.unwrap_or(0),
+            healed,
             ..self.sampling.request()
         };
         self.device.of_file(self.file.as_deref(), &text);

@@ -13,6 +13,7 @@ use twox_hash::XxHash64;
 
 use crate::corpus::Split;
 use crate::data::{STAGES, Stage, Store};
+use crate::import::import;
 use crate::model::{Config, Layout};
 use crate::optim::{Hyper, Rule, Schedule, Shape};
 use crate::run::{Checkpoint, Heldout, Settings, Trainer, initial_weights};
@@ -32,8 +33,8 @@ pub struct Train {
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: PathBuf,
 
-    /// Run to start from: its model and its weights
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    /// Run or GGUF file to start from: its model and its weights
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     from: Option<PathBuf>,
 
     /// Tokens to learn from, counted each time they are
@@ -199,16 +200,10 @@ impl Train {
         let unwritable = |error| Failure::other(format!("cannot write into {}: {error}", self.out.display()));
         std::fs::create_dir_all(&self.out).map_err(unwritable)?;
         let (tokenizer, bytes) = read_tokenizer(&self.tokenizer)?;
-        let start = self.from.as_deref().map(Checkpoint::require).transpose()?;
         let hash = hash(&bytes);
+        let start = self.from.as_deref().map(|from| self.start(from, hash)).transpose()?;
         let config = match &start {
-            Some(start) if start.settings.tokenizer != hash => {
-                return Err(Failure::usage(format!(
-                    "{} was trained with another vocabulary; give the one in its folder",
-                    self.from.as_deref().unwrap_or(Path::new("")).display()
-                )));
-            }
-            Some(start) => start.settings.config.clone(),
+            Some((config, _)) => config.clone(),
             None => self.model.config(tokenizer.vocab_len()),
         };
         config.check()?;
@@ -221,7 +216,7 @@ impl Train {
             }
             None => {
                 let weights = match start {
-                    Some(start) => start.weights,
+                    Some((_, weights)) => weights,
                     None => initial_weights(&settings.config, settings.seed),
                 };
                 Checkpoint::new(settings.clone(), weights)
@@ -258,6 +253,21 @@ impl Train {
         let mut trainer = Trainer::new(&pool, checkpoint, &store)?;
         trainer.keep = std::time::Duration::from_secs(self.keep);
         trainer.run(&self.out, (self.measurements > 0).then_some(&heldout))
+    }
+
+    /// The model and the weights of a run or of a GGUF file.
+    fn start(&self, from: &Path, tokenizer: u64) -> Result<(Config, Vec<f32>)> {
+        if !from.is_dir() {
+            return import(from, &self.tokenizer);
+        }
+        let run = Checkpoint::require(from)?;
+        if run.settings.tokenizer != tokenizer {
+            return Err(Failure::usage(format!(
+                "{} was trained with another vocabulary; give the one in its folder",
+                from.display()
+            )));
+        }
+        Ok((run.settings.config, run.weights))
     }
 
     fn settings(&self, stage: &Stage, config: Config, tokenizer: u64) -> Settings {

@@ -42,6 +42,16 @@ pub(crate) struct Line(pub(crate) [i16; 32]);
 #[repr(C, align(64))]
 pub(crate) struct Planes(pub(crate) [[i8; 32]; 2]);
 
+/// Which of a group's values stand where in its lines and `sums16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As [`Line`] and [`Group`] say.
+    Runs,
+    /// Runs side by side, as the AVX-512 kernels want it.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 is x86-64's"))]
+    Spread,
+}
+
 /// Lines in a group.
 pub(crate) const GROUP_LINES: usize = GROUP / 32;
 

@@ -186,7 +186,7 @@ fn check(a: Matrix<'_>, b: Matrix<'_>, c: &[f32]) {
 fn pack(isa: Isa, b: Matrix<'_>, panel: usize, out: &mut [f32]) {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::pack_cols(b, panel, out),
+        Isa::Avx2 | Isa::Avx512 => avx2::pack_cols(b, panel, out),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::Dotprod | Isa::I8mm => neon::pack_cols(b, panel, out),
         _ => gemm::pack_cols(Portable, b, panel, out),
@@ -203,7 +203,7 @@ fn multiply(
 ) {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::gemm_tile(a, b, accumulate, packed, out),
+        Isa::Avx2 | Isa::Avx512 => avx2::gemm_tile(a, b, accumulate, packed, out),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::Dotprod | Isa::I8mm => neon::gemm_tile(a, b, accumulate, packed, out),
         _ => gemm::tile(Portable, a, b, accumulate, packed, out),
@@ -216,7 +216,7 @@ fn multiply(
 pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     match Isa::best() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::vectorized(f),
+        Isa::Avx2 | Isa::Avx512 => avx2::vectorized(f),
         // NEON is what AArch64 is compiled for anyway.
         _ => f(),
     }

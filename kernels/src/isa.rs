@@ -9,6 +9,8 @@ pub enum Isa {
     Generic,
     /// x86-64 with AVX2, FMA and F16C (2013 on).
     Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI as well (Intel Ice Lake, AMD Zen 4 on).
+    Avx512,
     /// AArch64.
     Neon,
     /// AArch64 with 8-bit dot products (FEAT_DotProd; Apple M1 on).
@@ -19,13 +21,14 @@ pub enum Isa {
 
 impl Isa {
     /// All of them.
-    pub const ALL: [Isa; 5] = [Isa::Generic, Isa::Avx2, Isa::Neon, Isa::Dotprod, Isa::I8mm];
+    pub const ALL: [Isa; 6] = [Isa::Generic, Isa::Avx2, Isa::Avx512, Isa::Neon, Isa::Dotprod, Isa::I8mm];
 
     /// As given to `--isa`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Generic => "generic",
             Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
             Isa::Neon => "neon",
             Isa::Dotprod => "dotprod",
             Isa::I8mm => "i8mm",
@@ -42,6 +45,7 @@ impl Isa {
         match self {
             Isa::Generic => true,
             Isa::Avx2 => Avx2::new().is_some(),
+            Isa::Avx512 => Avx512::new().is_some(),
             Isa::Neon => Neon::new().is_some(),
             Isa::Dotprod => Dotprod::new().is_some(),
             Isa::I8mm => I8mm::new().is_some(),
@@ -84,6 +88,11 @@ macro_rules! token {
 token! {
     /// Proof that AVX2, FMA and F16C are there.
     Avx2, "x86_64", is_x86_feature_detected, "avx2" "fma" "f16c"
+}
+token! {
+    /// Proof that AVX-512 F, BW, DQ, VL and VNNI are there, and what [`Avx2`] proves.
+    Avx512, "x86_64", is_x86_feature_detected,
+    "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni"
 }
 token! {
     /// Proof that NEON is there.

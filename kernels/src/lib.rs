@@ -26,7 +26,7 @@ mod x86_64;
 
 pub use cpu::{Cpu, CpuOptions};
 pub use gemm::{Matrix, gemm, gemm_here, vectorized};
-pub use isa::{Avx2, Dotprod, I8mm, Isa, Neon};
+pub use isa::{Avx2, Avx512, Dotprod, I8mm, Isa, Neon};
 pub use oracle::{Oracle, OracleRunner};
 pub use pool::{Pool, physical_cores};
 pub use registry::{Kernel, registry};

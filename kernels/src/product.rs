@@ -41,6 +41,30 @@ impl Product<'_> {
         &self.weights[r * self.row_bytes..][..self.row_bytes]
     }
 
+    /// Finishes outputs `[token, row..]`.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 has runs of outputs"))]
+    #[inline(always)]
+    pub(crate) fn put_run(&self, out: &mut Tile<'_, f32>, token: usize, row: usize, dots: &[f32]) {
+        let start = out.cols().start;
+        let slots = &mut out.row(token)[row - start..][..dots.len()];
+        let bias = self.bias.map(|bias| &bias[row..][..dots.len()]);
+        let residual = match self.residual {
+            Residual::Rows(rows) => Some(&rows[token * self.rows + row..][..dots.len()]),
+            _ => None,
+        };
+        for (i, (slot, &dot)) in slots.iter_mut().zip(dots).enumerate() {
+            let dot = match bias {
+                None => dot,
+                Some(bias) => dot + bias[i],
+            };
+            *slot = match (self.residual, residual) {
+                (_, Some(rows)) => dot + rows[i],
+                (Residual::Out, None) => dot + *slot,
+                (_, None) => dot,
+            };
+        }
+    }
+
     /// Finishes output `[token, row]`.
     #[inline(always)]
     pub(crate) fn put(&self, out: &mut Tile<'_, f32>, token: usize, row: usize, dot: f32) {
@@ -55,5 +79,139 @@ impl Product<'_> {
             Residual::Out => dot + *slot,
             Residual::Rows(rows) => dot + rows[token * self.rows + row],
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{Kernel, MatMul, Run, registry};
+    use crate::scratch::{NO_LINE, Panel, Scratch};
+
+    const ROWS: usize = 21;
+    const TOKENS: usize = 11;
+
+    fn matmul(kernel: &Kernel) -> MatMul {
+        let Run::MatMul(matmul) = kernel.run else { panic!("{} multiplies matrices", kernel.name) };
+        matmul
+    }
+
+    /// `x` holds whole rows of `cols` values.
+    fn product(kernel: &Kernel, weights: &[u8], x: &[f32], cols: usize) -> Vec<f32> {
+        let (matmul, format, tokens) = (matmul(kernel), kernel.formats[0], x.len() / cols);
+        let mut quantized = Activations::new(tokens, cols);
+        let (lines, groups) = quantized.shape(tokens, cols);
+        let per_token = groups.len() / tokens;
+        let rows = lines.chunks_exact_mut(per_token).zip(groups.chunks_exact_mut(per_token));
+        for (x, (lines, groups)) in x.chunks_exact(cols).zip(rows) {
+            (matmul.quantize.expect("the row quantizes").row)(x, lines, groups);
+        }
+        let p = Product {
+            weights,
+            format,
+            rows: ROWS,
+            cols,
+            row_bytes: format.row_bytes(cols).expect("whole blocks"),
+            tokens,
+            x,
+            quantized: &quantized,
+            bias: None,
+            residual: Residual::None,
+        };
+        let mut out = vec![f32::NAN; tokens * ROWS];
+        let panel = Panel::of(cols);
+        let (lines, sides) = (vec![NO_LINE; panel.lines], vec![0.0; panel.sides]);
+        let mut scratch = Scratch { lines, sides, ..Scratch::default() };
+        (matmul.product)(&p, &mut scratch, &mut Tile::whole(&mut out, tokens, ROWS));
+        out
+    }
+
+    #[test]
+    fn one_token_and_many_have_the_same_bits_wherever_a_row_ends() {
+        let mut state = 1u32;
+        let mut bits = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 8
+        };
+        let rows = registry().iter().filter(|row| row.layout().is_some() && row.isa.available());
+        for kernel in rows {
+            let format = kernel.formats[0];
+            for cols in (1..=18).map(|n| 32 * n).filter(|cols| cols % format.block_len() == 0) {
+                let n = ROWS * format.row_bytes(cols).expect("whole blocks");
+                // Bytes below 0x40: whatever they are scales or values of, they are finite and not large.
+                let weights: Vec<u8> = (0..n).map(|_| (bits() >> 18) as u8).collect();
+                let x: Vec<f32> = (0..TOKENS * cols).map(|_| bits() as f32 / 8_388_608.0 - 1.0).collect();
+                let together = product(kernel, &weights, &x, cols);
+                assert!(together.iter().any(|y| *y != 0.0));
+                for (t, x) in x.chunks_exact(cols).enumerate() {
+                    let alone = product(kernel, &weights, x, cols);
+                    for (r, (a, b)) in alone.iter().zip(&together[t * ROWS..]).enumerate() {
+                        assert_eq!(
+                            a.to_bits(),
+                            b.to_bits(),
+                            "{}: row {r}, token {t}, {cols} columns",
+                            kernel.name
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "TEMPORARY"]
+    fn speed() {
+        let wanted = std::env::var("ROWS").unwrap_or_default();
+        let cols: usize = std::env::var("COLS").map_or(1024, |c| c.parse().unwrap());
+        let n_rows: usize = std::env::var("NROWS").map_or(1216, |c| c.parse().unwrap());
+        let tokens: usize = std::env::var("TOKENS").map_or(1, |c| c.parse().unwrap());
+        let reps: usize = std::env::var("REPS").map_or(30, |c| c.parse().unwrap());
+        let formats: Vec<String> = wanted.split(',').map(|s| s.to_lowercase()).collect();
+        for f in &formats {
+            let mut line = format!("{f:8}");
+            let kernels: Vec<_> = ["avx2", "avx512"].iter().filter_map(|isa| {
+                let name = format!("{isa}-{f}-i16");
+                registry().iter().find(|row| row.name == name)
+            }).collect();
+            let format = kernels[0].formats[0];
+            let row_bytes = format.row_bytes(cols).unwrap();
+            let mut state = 1u32;
+            let mut bits = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state >> 8
+            };
+            let weights: Vec<u8> = (0..n_rows * row_bytes).map(|_| (bits() >> 18) as u8).collect();
+            let x: Vec<f32> = (0..tokens * cols).map(|_| bits() as f32 / 8_388_608.0 - 1.0).collect();
+            let panel = Panel::of(cols);
+            let mut times = vec![vec![]; kernels.len()];
+            let mut qs: Vec<Activations> = kernels.iter().map(|k| {
+                let mut quantized = Activations::new(tokens, cols);
+                let (lines, groups) = quantized.shape(tokens, cols);
+                let per_token = groups.len() / tokens;
+                for ((x, l), g) in x.chunks_exact(cols).zip(lines.chunks_exact_mut(per_token)).zip(groups.chunks_exact_mut(per_token)) {
+                    (matmul(k).quantize.unwrap().row)(x, l, g);
+                }
+                quantized
+            }).collect();
+            let mut scratch = Scratch { lines: vec![NO_LINE; panel.lines], sides: vec![0.0; panel.sides], ..Scratch::default() };
+            let mut out = vec![0.0; tokens * n_rows];
+            for _ in 0..reps {
+                for (i, k) in kernels.iter().enumerate() {
+                    let p = Product { weights: &weights, format, rows: n_rows, cols, row_bytes, tokens, x: &x, quantized: &qs[i], bias: None, residual: Residual::None };
+                    let start = std::time::Instant::now();
+                    (matmul(k).product)(&p, &mut scratch, &mut Tile::whole(&mut out, tokens, n_rows));
+                    times[i].push(start.elapsed().as_secs_f64());
+                }
+            }
+            qs.clear();
+            for (i, t) in times.iter_mut().enumerate() {
+                t.sort_by(f64::total_cmp);
+                let best = t[t.len() / 2];
+                let gb = weights.len() as f64 / best / 1e9;
+                let gops = 2.0 * (tokens * n_rows * cols) as f64 / best / 1e9;
+                line += &format!("  {:7} {gb:6.2} GB/s {gops:6.1} Gop/s", kernels[i].isa.name());
+            }
+            println!("{line}");
+        }
     }
 }

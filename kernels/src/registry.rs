@@ -8,7 +8,7 @@ use cchaha_plan::{Activation, Format};
 
 #[cfg(target_arch = "aarch64")]
 use crate::aarch64::{dotprod, i8mm, neon};
-use crate::activations::{Group, Lines};
+use crate::activations::{Group, Layout, Lines};
 use crate::generic::attend::{Attend, attend};
 use crate::generic::elementwise::{Input, activate, add, scale, softcap};
 use crate::generic::matmul::product;
@@ -20,7 +20,7 @@ use crate::product::Product;
 use crate::scratch::Scratch;
 use crate::simd::Portable;
 #[cfg(target_arch = "x86_64")]
-use crate::x86_64::avx2;
+use crate::x86_64::{avx2, avx512};
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -47,10 +47,23 @@ impl Kernel {
                 None => self.formats.is_empty(),
             }
     }
+
+    /// How it wants its activations, unless as they are.
+    pub(crate) fn layout(&self) -> Option<Layout> {
+        match self.run {
+            Run::MatMul(matmul) => matmul.quantize.map(|quantize| quantize.layout),
+            _ => None,
+        }
+    }
 }
 
-/// Quantizes one row of activations.
-pub(crate) type Quantize = fn(&[f32], &mut [Lines], &mut [Group]);
+/// How a kernel wants its activations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quantize {
+    pub(crate) layout: Layout,
+    /// Quantizes one row.
+    pub(crate) row: fn(&[f32], &mut [Lines], &mut [Group]),
+}
 
 /// A matrix kernel.
 #[derive(Clone, Copy, Debug)]
@@ -92,10 +105,14 @@ type TileFn = fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>);
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const fn i16_row(name: &'static str, isa: Isa, formats: &'static [Format], product: TileFn) -> Kernel {
-    #[cfg(target_arch = "x86_64")]
-    use avx2::quantize;
-    #[cfg(target_arch = "aarch64")]
-    use dotprod::quantize;
+    let quantize = match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Quantize { layout: Layout::Spread, row: avx512::quantize },
+        #[cfg(target_arch = "x86_64")]
+        _ => Quantize { layout: Layout::Runs, row: avx2::quantize },
+        #[cfg(target_arch = "aarch64")]
+        _ => Quantize { layout: Layout::Runs, row: dotprod::quantize },
+    };
     let run = Run::MatMul(MatMul { quantize: Some(quantize), product });
     Kernel { name, op: "MatMul", formats, isa, exact: false, run }
 }
@@ -110,6 +127,32 @@ const fn rows(name: &'static str, op: &'static str, formats: &'static [Format]) 
 }
 
 const KERNELS: &[Kernel] = &[
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q4_0-i16", Isa::Avx512, &[Format::Q4_0], avx512::q4_0),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q4_1-i16", Isa::Avx512, &[Format::Q4_1], avx512::q4_1),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q5_0-i16", Isa::Avx512, &[Format::Q5_0], avx512::q5_0),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q5_1-i16", Isa::Avx512, &[Format::Q5_1], avx512::q5_1),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q8_0-i16", Isa::Avx512, &[Format::Q8_0], avx512::q8_0),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q2_k-i16", Isa::Avx512, &[Format::Q2_K], avx512::q2_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q3_k-i16", Isa::Avx512, &[Format::Q3_K], avx512::q3_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q4_k-i16", Isa::Avx512, &[Format::Q4_K], avx512::q4_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q5_k-i16", Isa::Avx512, &[Format::Q5_K], avx512::q5_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-q6_k-i16", Isa::Avx512, &[Format::Q6_K], avx512::q6_k),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-iq4_nl-i16", Isa::Avx512, &[Format::IQ4_NL], avx512::iq4_nl),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-iq4_xs-i16", Isa::Avx512, &[Format::IQ4_XS], avx512::iq4_xs),
+    #[cfg(target_arch = "x86_64")]
+    i16_row("avx512-mxfp4-i16", Isa::Avx512, &[Format::MXFP4], avx512::mxfp4),
     #[cfg(target_arch = "x86_64")]
     i16_row("avx2-q4_0-i16", Isa::Avx2, &[Format::Q4_0], avx2::q4_0),
     #[cfg(target_arch = "x86_64")]

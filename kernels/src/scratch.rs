@@ -36,9 +36,9 @@ impl Panel {
     /// Scales (8) and offsets (16) of a group.
     pub(crate) const SIDES: usize = 24;
 
-    /// The panel of rows of `cols` values.
+    /// The panel of rows of `cols` values. The end of a row that is no whole group may have scales of its own for three parts of it.
     pub(crate) const fn of(cols: usize) -> Panel {
         let groups = Panel::ROWS * cols.div_ceil(GROUP);
-        Panel { lines: groups * GROUP_LINES, sides: groups * Panel::SIDES }
+        Panel { lines: groups * GROUP_LINES, sides: (groups + 2 * Panel::ROWS) * Panel::SIDES }
     }
 }

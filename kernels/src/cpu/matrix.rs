@@ -81,7 +81,7 @@ impl Matrix<'_> {
         );
         self.pool.run(self.scratch, grids, |_, _, (mut lines, mut groups)| {
             for t in groups.rows() {
-                quantize(&x[t * cols..][..cols], lines.row(t), groups.row(t));
+                (quantize.row)(&x[t * cols..][..cols], lines.row(t), groups.row(t));
             }
         });
     }

@@ -71,8 +71,11 @@ struct Choice {
 
 impl Choice {
     fn kernel(&self, op: &str, format: Option<Format>) -> Option<&'static Kernel> {
+        // Activations are quantized once for all the weights they meet.
+        let layout = self.preferred.and_then(Kernel::layout);
         let fits = |row: &&Kernel| {
             row.accepts(op, format)
+                && (layout.is_none() || row.layout().is_none() || row.layout() == layout)
                 && row.isa <= self.isa
                 && row.isa.available()
                 && (row.exact || !self.exact)

@@ -2,3 +2,4 @@
 #![allow(unsafe_code)] // Vector intrinsics read raw pointers and may run only where the CPU has them.
 
 pub(crate) mod avx2;
+pub(crate) mod avx512;

@@ -8,7 +8,7 @@ use super::weights::{Head, Sub, Weights, halves, looked_up};
 use crate::formats::CODEBOOK;
 
 /// See `formats/iq4_nl.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::IQ4_NL;

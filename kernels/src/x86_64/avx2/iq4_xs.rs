@@ -9,7 +9,7 @@ use super::weights::{Head, Sub, Weights, half, looked_up};
 use crate::formats::CODEBOOK;
 
 /// See `formats/iq4_xs.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::IQ4_XS;

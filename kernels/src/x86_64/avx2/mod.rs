@@ -3,23 +3,23 @@
 //! Every public function here is safe: it asks for the [`Avx2`] token first, which proves that its instructions run.
 
 pub(crate) mod encode;
-mod iq4_nl;
-mod iq4_xs;
+pub(super) mod iq4_nl;
+pub(super) mod iq4_xs;
 mod lanes;
-mod mxfp4;
+pub(super) mod mxfp4;
 mod product;
-mod q2_k;
-mod q3_k;
-mod q4_0;
-mod q4_1;
-mod q4_k;
-mod q5_0;
-mod q5_1;
-mod q5_k;
-mod q6_k;
-mod q8_0;
+pub(super) mod q2_k;
+pub(super) mod q3_k;
+pub(super) mod q4_0;
+pub(super) mod q4_1;
+pub(super) mod q4_k;
+pub(super) mod q5_0;
+pub(super) mod q5_1;
+pub(super) mod q5_k;
+pub(super) mod q6_k;
+pub(super) mod q8_0;
 mod quantize;
-mod weights;
+pub(super) mod weights;
 
 use crate::generic;
 use crate::isa::Avx2;

@@ -8,7 +8,7 @@ use super::weights::{Head, Sub, Weights, looked_up};
 use crate::formats::{E2M1_DOUBLED, half_scale};
 
 /// See `formats/mxfp4.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::MXFP4;

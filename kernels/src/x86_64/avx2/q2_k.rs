@@ -7,7 +7,7 @@ use cchaha_plan::Format;
 use super::weights::{Head, Sub, Weights, bytes32, half, shifted};
 
 /// See `formats/q2_k.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q2_K;
@@ -44,7 +44,7 @@ impl Weights for Blocks {
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn two_bits(at: *const u8, part: usize) -> __m256i {
+pub(in crate::x86_64) unsafe fn two_bits(at: *const u8, part: usize) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { _mm256_and_si256(shifted(bytes32(at), -2 * part as i32), _mm256_set1_epi8(3)) }
 }

@@ -8,11 +8,12 @@ use super::q2_k::two_bits;
 use super::weights::{Head, Sub, Weights, bytes32, half, moved};
 
 /// See `formats/q3_k.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q3_K;
     const SIGNED: bool = false;
+    const ZERO: u8 = 4;
     const SPANS: usize = 1;
     const SUB: Sub = Sub::Halves;
     const OFFSETS: usize = 16;
@@ -28,7 +29,7 @@ impl Weights for Blocks {
                 let low = group.add(96 + s % 8).read() >> (4 * (s / 8)) & 15;
                 let high = group.add(104 + s % 4).read() >> (2 * (s / 4)) & 3;
                 head.sub[s] = i16::from(low | high << 4) - 32;
-                head.offset[s] = -4.0 * d * f32::from(head.sub[s]);
+                head.offset[s] = -f32::from(Self::ZERO) * d * f32::from(head.sub[s]);
             }
             head
         }

@@ -7,11 +7,12 @@ use cchaha_plan::Format;
 use super::weights::{Head, Sub, Weights, around, nibbles};
 
 /// See `formats/q4_0.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_0;
     const SIGNED: bool = false;
+    const ZERO: u8 = 8;
     const SPANS: usize = 8;
     const SUB: Sub = Sub::None;
     const OFFSETS: usize = 8;
@@ -19,7 +20,7 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn head(group: *const u8, blocks: usize) -> Head {
         // SAFETY: the caller's promise.
-        unsafe { around(8.0, group, 18, blocks) }
+        unsafe { around(Self::ZERO, group, 18, blocks) }
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use cchaha_plan::Format;
 use super::weights::{Head, Sub, Weights, halves, nibbles};
 
 /// See `formats/q4_1.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_1;

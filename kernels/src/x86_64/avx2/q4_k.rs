@@ -7,7 +7,7 @@ use cchaha_plan::Format;
 use super::weights::{Head, Sub, Weights, bytes32, half, nibble};
 
 /// See `formats/q4_k.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_K;
@@ -34,7 +34,7 @@ impl Weights for Blocks {
 /// # Safety
 /// AVX2 and F16C; 16 readable bytes.
 #[inline(always)]
-pub(super) unsafe fn head_of(group: *const u8) -> Head {
+pub(in crate::x86_64) unsafe fn head_of(group: *const u8) -> Head {
     // SAFETY: the caller's promise.
     unsafe {
         let word = |at: usize| group.add(at).cast::<u32>().read_unaligned();

@@ -7,11 +7,12 @@ use cchaha_plan::Format;
 use super::weights::{Head, Sub, Weights, around, nibbles, where_set};
 
 /// See `formats/q5_0.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q5_0;
     const SIGNED: bool = false;
+    const ZERO: u8 = 16;
     const SPANS: usize = 8;
     const SUB: Sub = Sub::None;
     const OFFSETS: usize = 8;
@@ -19,7 +20,7 @@ impl Weights for Blocks {
     #[inline(always)]
     unsafe fn head(group: *const u8, blocks: usize) -> Head {
         // SAFETY: the caller's promise.
-        unsafe { around(16.0, group, 22, blocks) }
+        unsafe { around(Self::ZERO, group, 22, blocks) }
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use super::q4_k::head_of;
 use super::weights::{Head, Sub, Weights, bytes32, moved, nibble};
 
 /// See `formats/q5_k.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q5_K;

@@ -8,11 +8,12 @@ use cchaha_plan::Format;
 use super::weights::{Head, Sub, Weights, bytes16, bytes32, half, nibble, shifted};
 
 /// See `formats/q6_k.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q6_K;
     const SIGNED: bool = false;
+    const ZERO: u8 = 32;
     const SPANS: usize = 4;
     const SUB: Sub = Sub::Halves;
     const OFFSETS: usize = 16;
@@ -26,7 +27,7 @@ impl Weights for Blocks {
             head.scale[..4].fill(d);
             let bytes = bytes16(group.add(192));
             _mm256_storeu_si256(head.sub.as_mut_ptr().cast(), _mm256_cvtepi8_epi16(bytes));
-            let zero = _mm256_set1_ps(-32.0 * d);
+            let zero = _mm256_set1_ps(-f32::from(Self::ZERO) * d);
             for (half, bytes) in [bytes, _mm_unpackhi_epi64(bytes, bytes)].into_iter().enumerate() {
                 let sc = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
                 _mm256_storeu_ps(head.offset.as_mut_ptr().add(8 * half), _mm256_mul_ps(sc, zero));

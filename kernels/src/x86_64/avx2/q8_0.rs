@@ -7,7 +7,7 @@ use cchaha_plan::Format;
 use super::weights::{Head, Sub, Weights, bytes32, halves};
 
 /// See `formats/q8_0.rs` for the layout.
-pub(super) struct Blocks;
+pub(in crate::x86_64) struct Blocks;
 
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q8_0;

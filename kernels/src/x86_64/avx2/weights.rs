@@ -13,22 +13,22 @@ use cchaha_plan::Format;
 
 /// Scales and offsets of a group of 256 values.
 #[derive(Clone, Copy)]
-pub(super) struct Head {
+pub(in crate::x86_64) struct Head {
     /// f32 scale of every span.
-    pub(super) scale: [f32; 8],
+    pub(in crate::x86_64) scale: [f32; 8],
     /// Offsets per 32 or per 16 values; see [`Weights::OFFSETS`].
-    pub(super) offset: [f32; 16],
+    pub(in crate::x86_64) offset: [f32; 16],
     /// Integer scales; see [`Sub`].
-    pub(super) sub: [i16; 16],
+    pub(in crate::x86_64) sub: [i16; 16],
 }
 
 impl Head {
-    pub(super) const EMPTY: Head = Head { scale: [0.0; 8], offset: [0.0; 16], sub: [0; 16] };
+    pub(in crate::x86_64) const EMPTY: Head = Head { scale: [0.0; 8], offset: [0.0; 16], sub: [0; 16] };
 }
 
 /// Integer scales of a format.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sub {
+pub(in crate::x86_64) enum Sub {
     /// None.
     None,
     /// One per run of 32 values, twice in [`Head::sub`], so that one load broadcasts it.
@@ -44,10 +44,12 @@ pub(super) enum Sub {
 /// ```
 /// A span is summed in i32: with |x| <= [`crate::activations::LARGEST`], `32 / SPANS` products per lane and |w| as each
 /// format states, the sum must stay below 2^31 = 2147483648. The bound stands in every format's header.
-pub(super) trait Weights {
+pub(in crate::x86_64) trait Weights {
     const FORMAT: Format;
     /// Whether `q` is an i8. If not it is a u8 of at most 63, so that two products with an i8 fit 16 bits.
     const SIGNED: bool;
+    /// `q` of the value 0, where offsets only say that.
+    const ZERO: u8 = 0;
     /// Spans in a group: 8 (of 32 values; without integer scales always), 4, 2 or 1 (of 256).
     const SPANS: usize;
     /// Integer scales.
@@ -76,7 +78,7 @@ pub(super) trait Weights {
 /// AVX2.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn opaque(mut x: __m256i) -> __m256i {
+pub(in crate::x86_64) unsafe fn opaque(mut x: __m256i) -> __m256i {
     // SAFETY: no instruction is emitted.
     unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
     x
@@ -84,7 +86,7 @@ pub(super) unsafe fn opaque(mut x: __m256i) -> __m256i {
 
 /// Makes the optimizer keep `x` in memory and read it from there from here on.
 #[inline(always)]
-pub(super) fn settle<T>(x: &mut T) {
+pub(in crate::x86_64) fn settle<T>(x: &mut T) {
     // SAFETY: no instruction is emitted.
     unsafe { asm!("/* {0} */", in(reg) x, options(nostack, preserves_flags)) };
 }
@@ -94,7 +96,7 @@ pub(super) fn settle<T>(x: &mut T) {
 /// # Safety
 /// AVX2 and F16C, and the blocks are readable.
 #[inline(always)]
-pub(super) unsafe fn halves(first: *const u8, stride: usize, blocks: usize) -> [f32; 8] {
+pub(in crate::x86_64) unsafe fn halves(first: *const u8, stride: usize, blocks: usize) -> [f32; 8] {
     // Collected in general registers, which leaves the vector pipes to the products. Broadcasting and converting each
     // f16 where it is used took 1.4 times as long for all of Q5_0.
     let mut words = [0u64; 2];
@@ -117,11 +119,11 @@ pub(super) unsafe fn halves(first: *const u8, stride: usize, blocks: usize) -> [
 /// # Safety
 /// As for [`halves`].
 #[inline(always)]
-pub(super) unsafe fn around(zero: f32, first: *const u8, stride: usize, blocks: usize) -> Head {
+pub(in crate::x86_64) unsafe fn around(zero: u8, first: *const u8, stride: usize, blocks: usize) -> Head {
     // SAFETY: the caller's promise.
     let mut head = Head { scale: unsafe { halves(first, stride, blocks) }, ..Head::EMPTY };
     for b in 0..8 {
-        head.offset[b] = -zero * head.scale[b];
+        head.offset[b] = -f32::from(zero) * head.scale[b];
     }
     head
 }
@@ -131,7 +133,7 @@ pub(super) unsafe fn around(zero: f32, first: *const u8, stride: usize, blocks: 
 /// # Safety
 /// AVX2 and F16C, and two readable bytes.
 #[inline(always)]
-pub(super) unsafe fn half(at: *const u8) -> f32 {
+pub(in crate::x86_64) unsafe fn half(at: *const u8) -> f32 {
     // SAFETY: the caller's promise.
     unsafe {
         let bits = i32::from(at.cast::<u16>().read_unaligned());
@@ -144,7 +146,7 @@ pub(super) unsafe fn half(at: *const u8) -> f32 {
 /// # Safety
 /// Readable.
 #[inline(always)]
-pub(super) unsafe fn bytes16(at: *const u8) -> __m128i {
+pub(in crate::x86_64) unsafe fn bytes16(at: *const u8) -> __m128i {
     // SAFETY: the caller's promise.
     unsafe { _mm_loadu_si128(at.cast()) }
 }
@@ -154,7 +156,7 @@ pub(super) unsafe fn bytes16(at: *const u8) -> __m128i {
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn bytes32(at: *const u8) -> __m256i {
+pub(in crate::x86_64) unsafe fn bytes32(at: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { _mm256_loadu_si256(at.cast()) }
 }
@@ -164,7 +166,7 @@ pub(super) unsafe fn bytes32(at: *const u8) -> __m256i {
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn doubled(at: *const u8) -> __m256i {
+pub(in crate::x86_64) unsafe fn doubled(at: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { opaque(_mm256_broadcastsi128_si256(bytes16(at))) }
 }
@@ -174,7 +176,7 @@ pub(super) unsafe fn doubled(at: *const u8) -> __m256i {
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn nibbles(at: *const u8) -> __m256i {
+pub(in crate::x86_64) unsafe fn nibbles(at: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         let shifted = _mm256_srlv_epi32(doubled(at), _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
@@ -187,7 +189,7 @@ pub(super) unsafe fn nibbles(at: *const u8) -> __m256i {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn nibble(x: __m256i, which: usize) -> __m256i {
+pub(in crate::x86_64) unsafe fn nibble(x: __m256i, which: usize) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         let x = if which == 0 { x } else { _mm256_srli_epi16::<4>(x) };
@@ -200,7 +202,7 @@ pub(super) unsafe fn nibble(x: __m256i, which: usize) -> __m256i {
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn looked_up(at: *const u8, table: &[i8; 16]) -> __m256i {
+pub(in crate::x86_64) unsafe fn looked_up(at: *const u8, table: &[i8; 16]) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { _mm256_shuffle_epi8(doubled(table.as_ptr().cast()), nibbles(at)) }
 }
@@ -210,7 +212,7 @@ pub(super) unsafe fn looked_up(at: *const u8, table: &[i8; 16]) -> __m256i {
 /// # Safety
 /// AVX2; readable.
 #[inline(always)]
-pub(super) unsafe fn where_set(at: *const u8, mask: i8) -> __m256i {
+pub(in crate::x86_64) unsafe fn where_set(at: *const u8, mask: i8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         let word = opaque(_mm256_set1_epi32(at.cast::<i32>().read_unaligned()));
@@ -227,7 +229,7 @@ pub(super) unsafe fn where_set(at: *const u8, mask: i8) -> __m256i {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn moved(x: __m256i, bit: usize, to: usize) -> __m256i {
+pub(in crate::x86_64) unsafe fn moved(x: __m256i, bit: usize, to: usize) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { _mm256_and_si256(shifted(x, to as i32 - bit as i32), _mm256_set1_epi8(1 << to)) }
 }
@@ -238,7 +240,7 @@ pub(super) unsafe fn moved(x: __m256i, bit: usize, to: usize) -> __m256i {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn shifted(x: __m256i, by: i32) -> __m256i {
+pub(in crate::x86_64) unsafe fn shifted(x: __m256i, by: i32) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         match by {

@@ -1,0 +1,35 @@
+//! AVX-512 with VNNI: the 16-bit matrix kernels.
+//!
+//! Formats are unpacked as on AVX2, 32 values at a time: on Zen 4 a 512-bit instruction takes as long as two of 256 bits, so
+//! wider unpacking would gain nothing there.
+
+mod lanes;
+mod many;
+mod one;
+mod product;
+mod quantize;
+mod weights;
+
+use super::avx2;
+use crate::isa::Avx512;
+use crate::pool::Tile;
+use crate::product::Product;
+use crate::scratch::Scratch;
+
+pub(crate) use quantize::quantize;
+
+/// The token. Kernels of this folder are picked only where it exists.
+fn token() -> Avx512 {
+    Avx512::new().expect("invariant: AVX-512 kernels are picked where AVX-512 is")
+}
+
+/// One 16-bit matrix kernel per format.
+macro_rules! formats {
+    ($($name:ident),*) => {
+        $(pub(crate) fn $name(p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+            product::product::<avx2::$name::Blocks>(token(), p, scratch, out);
+        })*
+    };
+}
+
+formats!(q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4);

@@ -1,0 +1,118 @@
+//! One token: rows straight from the mapped file, one after the other; see `product.rs`.
+
+use std::arch::x86_64::*;
+
+use super::lanes::{fold, sum};
+use super::product::{X, steps};
+use super::weights::{Spread, bytes, offsets, scales, subs};
+use crate::activations::{GROUP, Group, Planes};
+use crate::pool::Tile;
+use crate::product::Product;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn one<F: Spread>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
+    let (full, tail) = (p.cols / GROUP, p.cols % GROUP / 32);
+    for row in out.cols() {
+        let mut total = _mm256_setzero_ps();
+        // SAFETY: rows and groups were checked by the caller.
+        unsafe {
+            let w = p.weights.as_ptr().add(row * p.row_bytes);
+            for g in 0..full {
+                total = step::<F, 8>(w.add(g * F::BYTES), &x.groups[g], 0, total);
+            }
+            if tail != 0 {
+                let x = &x.groups[full];
+                for (first, runs) in steps(tail) {
+                    let w = w.add(full * F::BYTES + first * F::FORMAT.block_bytes());
+                    total = match runs {
+                        4 => step::<F, 4>(w, x, first, total),
+                        2 => step::<F, 2>(w, x, first, total),
+                        _ => step::<F, 1>(w, x, first, total),
+                    };
+                }
+            }
+            p.put(out, 0, row, sum(total));
+        }
+    }
+}
+
+/// Adds `N` runs, which begin at `w` and with run `first` of the group `x`.
+#[inline(always)]
+unsafe fn step<F: Spread, const N: usize>(w: *const u8, x: &Group, first: usize, total: __m256) -> __m256 {
+    // SAFETY: the caller has the instructions and the runs.
+    unsafe {
+        let head = F::head(w, N);
+        let planes = &x.planes[first..];
+        let mut dots = [_mm256_setzero_si256(); 8];
+        // Spelled out: unpacking needs `b` as a constant, and the compiler does not unroll a body this long.
+        macro_rules! runs {
+            ($($b:literal)*) => {{ $(if $b < N {
+                let dot = dot(bytes::<F>(w, $b), &planes[$b]);
+                // Lanes hold parts of runs, of which there are no sums.
+                let zero = if N < 8 && F::BYTE_ZERO != 0 {
+                    self::dot(_mm256_set1_epi8(F::BYTE_ZERO as i8), &planes[$b])
+                } else {
+                    _mm256_setzero_si256()
+                };
+                dots[$b] = _mm256_sub_epi32(dot, zero);
+            })* }};
+        }
+        runs!(0 1 2 3 4 5 6 7);
+        let mut halves = fold::<N>(&dots);
+        let scale = scales::<F>(&head);
+        let unit = _mm256_set1_ps(x.scale);
+        if F::HALVES {
+            let subs = subs(&head);
+            for h in 0..2 {
+                halves[h] = _mm256_mullo_epi32(around::<F>(halves[h], x.sums16.as_ptr().add(8 * h)), subs[h]);
+            }
+        }
+        if F::SPLIT {
+            let [a, b] = [halves[0], halves[1]].map(|dot| _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale));
+            return _mm256_fmadd_ps(b, unit, _mm256_fmadd_ps(a, unit, total));
+        }
+        let mut dot = if N == 8 { _mm256_add_epi32(halves[0], halves[1]) } else { halves[0] };
+        if N == 8 && !F::HALVES {
+            dot = around::<F>(dot, x.sums32.as_ptr());
+        }
+        let mut value = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale);
+        let offset = offsets::<F>(&head);
+        if F::LANE_OFFSETS == 1 {
+            let sums = if N == 8 {
+                _mm256_load_ps(x.sums32.as_ptr())
+            } else {
+                _mm256_maskz_loadu_ps((1 << N) - 1, x.sums32.as_ptr().add(first))
+            };
+            value = _mm256_fmadd_ps(offset[0], sums, value);
+        }
+        if F::LANE_OFFSETS == 2 {
+            value = _mm256_fmadd_ps(offset[0], _mm256_loadu_ps(x.sums16.as_ptr()), value);
+            value = _mm256_fmadd_ps(offset[1], _mm256_loadu_ps(x.sums16.as_ptr().add(8)), value);
+        }
+        _mm256_fmadd_ps(value, unit, total)
+    }
+}
+
+/// `dot` without what the bytes' zero adds to it: sums are whole numbers below 2^24.
+#[inline(always)]
+unsafe fn around<F: Spread>(dot: __m256i, sums: *const f32) -> __m256i {
+    if F::BYTE_ZERO == 0 {
+        return dot;
+    }
+    // SAFETY: the caller has AVX2 and eight sums.
+    unsafe {
+        let sums = _mm256_cvtps_epi32(_mm256_loadu_ps(sums));
+        _mm256_sub_epi32(dot, _mm256_mullo_epi32(sums, _mm256_set1_epi32(F::BYTE_ZERO)))
+    }
+}
+
+/// Eight sums of four products with unsigned bytes.
+#[inline(always)]
+unsafe fn dot(q: __m256i, x: &Planes) -> __m256i {
+    // SAFETY: the caller has the instructions; planes are two aligned vectors.
+    unsafe {
+        let x = x.0.as_ptr().cast::<__m256i>();
+        let high = _mm256_dpbusd_epi32(_mm256_setzero_si256(), q, _mm256_load_si256(x));
+        _mm256_dpbusd_epi32(_mm256_slli_epi32::<8>(high), q, _mm256_load_si256(x.add(1)))
+    }
+}

@@ -1,0 +1,90 @@
+//! What the AVX-512 loops take from a format: AVX2's unpacking, and its scales as eight f32 lanes.
+//!
+//! ```text
+//! value = scale[lane] * w + offset[lane (, half)],   w = (q - zero) * sub[half]
+//! ```
+//! A lane holds columns of one run of 32 ([`super::lanes`]), so scales per run need no place in the integers: Q4_K, Q5_K and IQ4_XS
+//! scale their lanes by `d * sc`, which f32 holds exactly (11 + 6 bits). Scales per 16 values (`sub`: Q2_K, Q3_K, Q6_K) do. A lane
+//! sums 32 products in i32: |w| <= 2^31 / (32 * 32639) = 2056, and Q6_K with |w| <= 4096 sums its 16 columns a time.
+
+use std::arch::x86_64::*;
+
+use super::super::avx2::weights::{Head, Sub, Weights};
+
+/// What the loops derive from a format's constants.
+pub(super) trait Spread: Weights {
+    /// Scales per 16 values, inside the integers.
+    const HALVES: bool = matches!(Self::SUB, Sub::Halves);
+    /// The lanes' sums are taken twice a group.
+    const SPLIT: bool = Self::HALVES && Self::SPANS > 1;
+    /// Offsets a lane has: 0, 1, or 2 (one for each 16 columns).
+    const LANE_OFFSETS: usize = if Self::ZERO == 0 { Self::OFFSETS / 8 } else { 0 };
+    /// What the bytes of [`bytes`] hold for 0.
+    const BYTE_ZERO: i32 = if Self::SIGNED { 128 } else { Self::ZERO as i32 };
+}
+
+impl<F: Weights> Spread for F {}
+
+/// Run `b` as unsigned bytes.
+///
+/// # Safety
+/// As for [`Weights::load`].
+#[inline(always)]
+pub(super) unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let q = F::load(w, b);
+        if F::SIGNED { _mm256_xor_si256(q, _mm256_set1_epi8(-128)) } else { q }
+    }
+}
+
+/// The scale of every lane.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn scales<F: Spread>(head: &Head) -> __m256 {
+    // SAFETY: the caller's promise; a head has eight scales and sixteen integers.
+    unsafe {
+        match F::SUB {
+            Sub::None => _mm256_loadu_ps(head.scale.as_ptr()),
+            Sub::Runs => {
+                let sub = _mm256_srai_epi32::<16>(_mm256_loadu_si256(head.sub.as_ptr().cast()));
+                _mm256_mul_ps(_mm256_cvtepi32_ps(sub), _mm256_set1_ps(head.scale[0]))
+            }
+            Sub::Halves => _mm256_set1_ps(head.scale[0]),
+        }
+    }
+}
+
+/// The integer scale of every lane's first and second 16 columns, as i32.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn subs(head: &Head) -> [__m256i; 2] {
+    // SAFETY: the caller's promise; a head has sixteen integers.
+    unsafe {
+        let pairs = _mm256_loadu_si256(head.sub.as_ptr().cast());
+        [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs)), _mm256_srai_epi32::<16>(pairs)]
+    }
+}
+
+/// The offsets of every lane, [`Spread::LANE_OFFSETS`] of them.
+///
+/// # Safety
+/// AVX-512 F and VL.
+#[inline(always)]
+pub(super) unsafe fn offsets<F: Spread>(head: &Head) -> [__m256; 2] {
+    // SAFETY: the caller's promise; a head has sixteen offsets.
+    unsafe {
+        let first = _mm256_loadu_ps(head.offset.as_ptr());
+        if F::LANE_OFFSETS < 2 {
+            return [first, _mm256_setzero_ps()];
+        }
+        let second = _mm256_loadu_ps(head.offset.as_ptr().add(8));
+        let even = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+        let odd = _mm256_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15);
+        [_mm256_permutex2var_ps(first, even, second), _mm256_permutex2var_ps(first, odd, second)]
+    }
+}

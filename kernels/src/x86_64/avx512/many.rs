@@ -97,7 +97,7 @@ unsafe fn unpack_step<F: Spread, const N: usize>(w: *const u8, to: &mut *mut i16
             _mm256_storeu_ps(*sides, value);
             *sides = sides.add(ROWS * LANES);
         };
-        side(scales::<F>(&head));
+        side(scales::<F, N>(&head));
         let offsets = offsets::<F>(&head);
         for offset in offsets.into_iter().take(F::LANE_OFFSETS) {
             side(offset);

@@ -38,16 +38,24 @@ pub(super) unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i {
     }
 }
 
-/// The scale of every lane.
+/// The scale of every lane of a step of `N` runs.
 ///
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn scales<F: Spread>(head: &Head) -> __m256 {
+pub(super) unsafe fn scales<F: Spread, const N: usize>(head: &Head) -> __m256 {
     // SAFETY: the caller's promise; a head has eight scales and sixteen integers.
     unsafe {
         match F::SUB {
-            Sub::None => _mm256_loadu_ps(head.scale.as_ptr()),
+            Sub::None => {
+                let scales = _mm256_loadu_ps(head.scale.as_ptr());
+                match N {
+                    8 => scales,
+                    4 => _mm256_permute2f128_ps::<0>(scales, scales),
+                    2 => _mm256_castpd_ps(_mm256_broadcastsd_pd(_mm_castps_pd(_mm256_castps256_ps128(scales)))),
+                    _ => _mm256_set1_ps(head.scale[0]),
+                }
+            }
             Sub::Runs => {
                 let sub = _mm256_srai_epi32::<16>(_mm256_loadu_si256(head.sub.as_ptr().cast()));
                 _mm256_mul_ps(_mm256_cvtepi32_ps(sub), _mm256_set1_ps(head.scale[0]))

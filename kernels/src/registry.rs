@@ -154,6 +154,8 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     i16_row("avx512-mxfp4-i16", Isa::Avx512, &[Format::MXFP4], avx512::mxfp4),
     #[cfg(target_arch = "x86_64")]
+    row("avx512-f32-attend", "Attend", Isa::Avx512, Run::Attend(avx512::attend)),
+    #[cfg(target_arch = "x86_64")]
     i16_row("avx2-q4_0-i16", Isa::Avx2, &[Format::Q4_0], avx2::q4_0),
     #[cfg(target_arch = "x86_64")]
     i16_row("avx2-q4_1-i16", Isa::Avx2, &[Format::Q4_1], avx2::q4_1),

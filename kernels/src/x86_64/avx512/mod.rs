@@ -3,6 +3,7 @@
 //! Formats are unpacked as on AVX2, 32 values at a time: on Zen 4 a 512-bit instruction takes as long as two of 256 bits, so
 //! wider unpacking would gain nothing there.
 
+mod attend;
 mod lanes;
 mod many;
 mod one;
@@ -11,16 +12,22 @@ mod quantize;
 mod weights;
 
 use super::avx2;
-use crate::isa::Avx512;
+use crate::isa::{Avx2, Avx512};
 use crate::pool::Tile;
 use crate::product::Product;
 use crate::scratch::Scratch;
 
+pub(crate) use attend::attend;
 pub(crate) use quantize::quantize;
 
 /// The token. Kernels of this folder are picked only where it exists.
 fn token() -> Avx512 {
     Avx512::new().expect("invariant: AVX-512 kernels are picked where AVX-512 is")
+}
+
+/// What AVX-512 includes.
+fn avx2_token() -> Avx2 {
+    Avx2::new().expect("invariant: AVX-512 includes AVX2")
 }
 
 /// One 16-bit matrix kernel per format.

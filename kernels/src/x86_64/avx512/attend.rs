@@ -1,0 +1,328 @@
+//! Attention where several query heads share a KV head: four pages at a time, straight from the half floats of the cache.
+//!
+//! ```text
+//! per block of 4 pages of 16 cells, for the heads of one token that share a KV head, 7 at a time:
+//!   s[r][page] = scale * sum_d q[r][d] * K[page][d][0..16]      16 cells in a register; 7 x 2 accumulators
+//!   m' = max(m, max s);   p = exp(s - m');   a = exp(m - m');   l = l a + sum p
+//!   o[r][d..d+64] = o a + sum_c p[r][c] V[c][d..d+64]           64 dims in 4 registers; 7 x 4 accumulators, over all 64 cells
+//! ```
+//! A block begins at every fourth page of the sequence, and a row takes of it the pages and cells it sees and no others: results
+//! do not depend on batch mates or threads, and what other cells hold never matters.
+//!
+//! With fewer than three heads to a KV head the accumulators would be too few; `generic/attend.rs`, which puts tokens side by
+//! side, serves those.
+//!
+//! Q_FIGURES
+
+use std::arch::x86_64::*;
+
+use cchaha_plan::PAGE_CELLS;
+
+use super::super::avx2;
+use crate::generic::attend::{Attend, TILE};
+use crate::isa::Avx2;
+use crate::kv::{Element, Values};
+use crate::math::{exp, map, tanh};
+use crate::pool::Tile;
+use crate::scratch::Scratch;
+use crate::simd::{LANES, Simd};
+
+/// Pages in a block.
+const BLOCK: usize = 4;
+
+/// Heads that go through a block together, at most: 7 x 4 accumulators and 4 vectors of V fill the 32 registers.
+const ROWS: usize = 7;
+
+/// Fewer heads to a KV head go through the generic kernel.
+const FEWEST: usize = 3;
+
+/// Dims in a register, and in a step of the second product.
+const WIDTH: usize = 16;
+const STEP: usize = 4 * WIDTH;
+
+/// The outputs of one tile: up to [`TILE`] tokens, the query heads of one KV head.
+pub(crate) fn attend(a: &Attend<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+    super::token();
+    if a.n_heads / a.cache.spec.n_kv_heads < FEWEST {
+        return avx2::attend(a, scratch, out);
+    }
+    // SAFETY: the token proves that the instructions are there.
+    unsafe {
+        match &a.cache.values {
+            Values::F16 { k, v } => tile(a, k, v, &mut scratch.attention, out),
+            Values::F32 { k, v } => tile(a, k, v, &mut scratch.attention, out),
+        }
+    }
+}
+
+/// A number of the cache, sixteen at a time.
+trait Wide: Element {
+    /// # Safety
+    /// AVX-512 F, BW and VL; the lanes of `mask` are readable.
+    unsafe fn load16(at: *const Self, mask: u16) -> __m512;
+}
+
+impl Wide for u16 {
+    #[inline(always)]
+    unsafe fn load16(at: *const u16, mask: u16) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at.cast())) }
+    }
+}
+
+impl Wide for f32 {
+    #[inline(always)]
+    unsafe fn load16(at: *const f32, mask: u16) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_maskz_loadu_ps(mask, at) }
+    }
+}
+
+/// The pages of a block that a token sees.
+struct Block<E> {
+    k: [*const E; BLOCK],
+    v: [*const E; BLOCK],
+    masks: [u16; BLOCK],
+    pages: usize,
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn tile<E: Wide>(a: &Attend<'_>, k: &[E], v: &[E], scratch: &mut [f32], out: &mut Tile<'_, f32>) {
+    let (n_kv_heads, head_dim) = (a.cache.spec.n_kv_heads, a.cache.spec.head_dim);
+    let group = a.n_heads / n_kv_heads;
+    let head = out.cols().start / (group * head_dim);
+    let block_len = PAGE_CELLS * head_dim;
+    let tokens = out.rows();
+    let mut first = tokens.start;
+    while first < tokens.end {
+        let sequence = a.batch.sequence[first];
+        let mut end = first + 1;
+        while end < tokens.end && a.batch.sequence[end] == sequence {
+            end += 1;
+        }
+        let states = scratch.as_chunks_mut::<2>().0;
+        let states = &mut states[..TILE * group];
+        states.fill([f32::NEG_INFINITY, 0.0]);
+        (first..end).for_each(|t| out.row(t).fill(0.0));
+        for pages in a.batch.sequences[sequence as usize].chunks(BLOCK) {
+            for t in first..end {
+                let null = [std::ptr::null(); BLOCK];
+                let mut block = Block { k: null, v: null, masks: [0; BLOCK], pages: 0 };
+                for &page in pages {
+                    let mask = a.visible(t, head, page as usize);
+                    if mask != 0 {
+                        let at = (page as usize * n_kv_heads + head) * block_len;
+                        block.k[block.pages] = k[at..][..block_len].as_ptr();
+                        block.v[block.pages] = v[at..][..block_len].as_ptr();
+                        block.masks[block.pages] = mask;
+                        block.pages += 1;
+                    }
+                }
+                if block.pages == 0 {
+                    continue;
+                }
+                let q = &a.q[(t * a.n_heads + head * group) * head_dim..][..group * head_dim];
+                let o = &mut out.row(t)[..group * head_dim];
+                let states = &mut states[(t - first) * group..][..group];
+                // Rows of even sizes.
+                let rows = group.div_ceil(group.div_ceil(ROWS));
+                let chunks = q.chunks(rows * head_dim).zip(o.chunks_mut(rows * head_dim));
+                for ((q, o), states) in chunks.zip(states.chunks_mut(rows)) {
+                    // SAFETY: slices and block have these rows.
+                    unsafe {
+                        match states.len() {
+                            1 => rows_of::<E, 1>(a, &block, q, states, o),
+                            2 => rows_of::<E, 2>(a, &block, q, states, o),
+                            3 => rows_of::<E, 3>(a, &block, q, states, o),
+                            4 => rows_of::<E, 4>(a, &block, q, states, o),
+                            5 => rows_of::<E, 5>(a, &block, q, states, o),
+                            6 => rows_of::<E, 6>(a, &block, q, states, o),
+                            _ => rows_of::<E, ROWS>(a, &block, q, states, o),
+                        }
+                    }
+                }
+            }
+        }
+        for t in first..end {
+            for (h, o) in out.row(t).chunks_exact_mut(head_dim).enumerate() {
+                let [max, sum] = states[(t - first) * group + h];
+                let (mut factor, mut sum) = (1.0, sum);
+                if let Some(sinks) = a.sink_scores {
+                    // The sink joins the denominator as a cell without a value.
+                    let sink = sinks[head * group + h];
+                    let top = max.max(sink);
+                    factor = (max - top).exp();
+                    sum = sum * factor + (sink - top).exp();
+                }
+                let factor = factor / sum;
+                o.iter_mut().for_each(|o| *o *= factor);
+            }
+        }
+        first = end;
+    }
+}
+
+/// `R` heads of a token through a block.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn rows_of<E: Wide, const R: usize>(
+    a: &Attend<'_>,
+    block: &Block<E>,
+    q: &[f32],
+    states: &mut [[f32; 2]],
+    o: &mut [f32],
+) {
+    let s = super::avx2_token();
+    let head_dim = a.cache.spec.head_dim;
+    assert!(q.len() == R * head_dim && o.len() == q.len() && states.len() == R);
+    let mut p = [[[f32::NEG_INFINITY; PAGE_CELLS]; BLOCK]; R];
+    // SAFETY: the caller has the instructions; the lengths were checked; pages have `head_dim` vectors of cells and as many of
+    // dims as cells.
+    unsafe {
+        let mut page = 0;
+        while page + 2 <= block.pages {
+            scores::<E, R, 2>(q.as_ptr(), &block.k, page, head_dim, a.scale, &mut p);
+            page += 2;
+        }
+        if page < block.pages {
+            scores::<E, R, 1>(q.as_ptr(), &block.k, page, head_dim, a.scale, &mut p);
+        }
+        let mut shrink = [1.0; R];
+        for r in 0..R {
+            let p = &mut p[r][..block.pages];
+            if let Some(cap) = a.softcap {
+                map!(s, p.as_flattened_mut(), |_, x| s.mul(s.splat(cap), tanh(s, s.div(x, s.splat(cap)))));
+            }
+            shrink[r] = soften(s, &block.masks, p, &mut states[r]);
+        }
+        let mut d = 0;
+        while d < head_dim {
+            let o = o.as_mut_ptr().add(d);
+            if d + STEP <= head_dim {
+                values::<E, R, 4>(block, d, head_dim, u16::MAX, &p, &shrink, o);
+                d += STEP;
+            } else {
+                let mask = (1u32 << (head_dim - d).min(WIDTH)) - 1;
+                values::<E, R, 1>(block, d, head_dim, mask as u16, &p, &shrink, o);
+                d += WIDTH;
+            }
+        }
+    }
+}
+
+/// Scaled scores of `R` rows against `P` pages.
+#[inline(always)]
+unsafe fn scores<E: Wide, const R: usize, const P: usize>(
+    q: *const f32,
+    k: &[*const E; BLOCK],
+    page: usize,
+    head_dim: usize,
+    scale: f32,
+    out: &mut [[[f32; PAGE_CELLS]; BLOCK]; R],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); P]; R];
+        for d in 0..head_dim {
+            let mut cells = [_mm512_setzero_ps(); P];
+            for i in 0..P {
+                cells[i] = E::load16(k[page + i].add(d * PAGE_CELLS), u16::MAX);
+            }
+            for r in 0..R {
+                let q = _mm512_set1_ps(*q.add(r * head_dim + d));
+                for i in 0..P {
+                    sums[r][i] = _mm512_fmadd_ps(q, cells[i], sums[r][i]);
+                }
+            }
+        }
+        let scale = _mm512_set1_ps(scale);
+        for r in 0..R {
+            for i in 0..P {
+                _mm512_storeu_ps(out[r][page + i].as_mut_ptr(), _mm512_mul_ps(sums[r][i], scale));
+            }
+        }
+    }
+}
+
+/// Scores become weights, 0 for cells that are not seen; returns the factor on what was summed before.
+#[inline(always)]
+fn soften(s: Avx2, masks: &[u16; BLOCK], p: &mut [[f32; PAGE_CELLS]], state: &mut [f32; 2]) -> f32 {
+    for (p, mask) in p.iter_mut().zip(masks) {
+        if *mask != u16::MAX {
+            for (i, x) in p.iter_mut().enumerate() {
+                if mask >> i & 1 == 0 {
+                    *x = f32::NEG_INFINITY;
+                }
+            }
+        }
+    }
+    let p = p.as_flattened_mut().as_chunks_mut::<LANES>().0;
+    let mut largest = s.splat(state[0]);
+    for p in p.iter() {
+        largest = s.max(s.load(p), largest);
+    }
+    // A NaN score may be lost here, not below: its weight is NaN, and so are the sum and the output.
+    let top = s.largest(largest);
+    if top == f32::NEG_INFINITY {
+        p.as_flattened_mut().fill(0.0);
+        return 1.0;
+    }
+    let mut sum = s.splat(0.0);
+    for p in p.iter_mut() {
+        let weight = exp(s, s.sub(s.load(p), s.splat(top)));
+        s.store(weight, p);
+        sum = s.add(sum, weight);
+    }
+    let shrink = if top == state[0] { 1.0 } else { (state[0] - top).exp() };
+    *state = [top, state[1] * shrink + s.sum(sum)];
+    shrink
+}
+
+/// `o[r] = o[r] * shrink[r] + sum of p[r][c] * v[c]` over the cells the token sees, for `Z` registers of dims from `d` on; of the
+/// last one the lanes in `mask`.
+#[inline(always)]
+unsafe fn values<E: Wide, const R: usize, const Z: usize>(
+    block: &Block<E>,
+    d: usize,
+    head_dim: usize,
+    mask: u16,
+    p: &[[[f32; PAGE_CELLS]; BLOCK]; R],
+    shrink: &[f32; R],
+    o: *mut f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); Z]; R];
+        for r in 0..R {
+            let shrink = _mm512_set1_ps(shrink[r]);
+            for z in 0..Z {
+                let o = _mm512_maskz_loadu_ps(mask, o.add(r * head_dim + z * WIDTH));
+                sums[r][z] = _mm512_mul_ps(o, shrink);
+            }
+        }
+        for page in 0..block.pages {
+            let seen = block.masks[page];
+            let at = block.v[page].add(d);
+            for c in 0..PAGE_CELLS {
+                if seen >> c & 1 == 0 {
+                    continue;
+                }
+                let mut dims = [_mm512_setzero_ps(); Z];
+                for z in 0..Z {
+                    dims[z] = E::load16(at.add(c * head_dim + z * WIDTH), mask);
+                }
+                for r in 0..R {
+                    let p = _mm512_set1_ps(p[r][page][c]);
+                    for z in 0..Z {
+                        sums[r][z] = _mm512_fmadd_ps(p, dims[z], sums[r][z]);
+                    }
+                }
+            }
+        }
+        for r in 0..R {
+            for z in 0..Z {
+                _mm512_mask_storeu_ps(o.add(r * head_dim + z * WIDTH), mask, sums[r][z]);
+            }
+        }
+    }
+}

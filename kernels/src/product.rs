@@ -126,6 +126,7 @@ mod tests {
         out
     }
 
+    /// Of every kernel on 16-bit activations this machine runs.
     #[test]
     fn one_token_and_many_have_the_same_bits_wherever_a_row_ends() {
         let mut state = 1u32;
@@ -155,63 +156,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-
-    #[test]
-    #[ignore = "TEMPORARY"]
-    fn speed() {
-        let wanted = std::env::var("ROWS").unwrap_or_default();
-        let cols: usize = std::env::var("COLS").map_or(1024, |c| c.parse().unwrap());
-        let n_rows: usize = std::env::var("NROWS").map_or(1216, |c| c.parse().unwrap());
-        let tokens: usize = std::env::var("TOKENS").map_or(1, |c| c.parse().unwrap());
-        let reps: usize = std::env::var("REPS").map_or(30, |c| c.parse().unwrap());
-        let formats: Vec<String> = wanted.split(',').map(|s| s.to_lowercase()).collect();
-        for f in &formats {
-            let mut line = format!("{f:8}");
-            let kernels: Vec<_> = ["avx2", "avx512"].iter().filter_map(|isa| {
-                let name = format!("{isa}-{f}-i16");
-                registry().iter().find(|row| row.name == name)
-            }).collect();
-            let format = kernels[0].formats[0];
-            let row_bytes = format.row_bytes(cols).unwrap();
-            let mut state = 1u32;
-            let mut bits = || {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                state >> 8
-            };
-            let weights: Vec<u8> = (0..n_rows * row_bytes).map(|_| (bits() >> 18) as u8).collect();
-            let x: Vec<f32> = (0..tokens * cols).map(|_| bits() as f32 / 8_388_608.0 - 1.0).collect();
-            let panel = Panel::of(cols);
-            let mut times = vec![vec![]; kernels.len()];
-            let mut qs: Vec<Activations> = kernels.iter().map(|k| {
-                let mut quantized = Activations::new(tokens, cols);
-                let (lines, groups) = quantized.shape(tokens, cols);
-                let per_token = groups.len() / tokens;
-                for ((x, l), g) in x.chunks_exact(cols).zip(lines.chunks_exact_mut(per_token)).zip(groups.chunks_exact_mut(per_token)) {
-                    (matmul(k).quantize.unwrap().row)(x, l, g);
-                }
-                quantized
-            }).collect();
-            let mut scratch = Scratch { lines: vec![NO_LINE; panel.lines], sides: vec![0.0; panel.sides], ..Scratch::default() };
-            let mut out = vec![0.0; tokens * n_rows];
-            for _ in 0..reps {
-                for (i, k) in kernels.iter().enumerate() {
-                    let p = Product { weights: &weights, format, rows: n_rows, cols, row_bytes, tokens, x: &x, quantized: &qs[i], bias: None, residual: Residual::None };
-                    let start = std::time::Instant::now();
-                    (matmul(k).product)(&p, &mut scratch, &mut Tile::whole(&mut out, tokens, n_rows));
-                    times[i].push(start.elapsed().as_secs_f64());
-                }
-            }
-            qs.clear();
-            for (i, t) in times.iter_mut().enumerate() {
-                t.sort_by(f64::total_cmp);
-                let best = t[t.len() / 2];
-                let gb = weights.len() as f64 / best / 1e9;
-                let gops = 2.0 * (tokens * n_rows * cols) as f64 / best / 1e9;
-                line += &format!("  {:7} {gb:6.2} GB/s {gops:6.1} Gop/s", kernels[i].isa.name());
-            }
-            println!("{line}");
         }
     }
 }

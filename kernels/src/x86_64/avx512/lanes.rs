@@ -13,7 +13,6 @@
 
 use std::arch::x86_64::*;
 
-
 /// See the file's header; `v[N..]` is left alone.
 ///
 /// # Safety

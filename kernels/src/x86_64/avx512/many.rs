@@ -15,6 +15,14 @@ const PAIRS: usize = 4;
 const TOKENS: usize = 6;
 const ROWS: usize = 2 * PAIRS;
 
+/// Unpacked rows of a tile, `n` of them.
+#[derive(Clone, Copy)]
+struct Rows {
+    w: *const i16,
+    sides: *const f32,
+    n: usize,
+}
+
 /// Lanes of a vector of one row.
 const LANES: usize = 8;
 
@@ -44,17 +52,17 @@ pub(super) unsafe fn many<F: Spread>(
             let x = X { lines: &x.lines[token * per_token..], groups: &x.groups[token * per_token..] };
             for r in (0..count).step_by(ROWS) {
                 let at = (token, first + r);
-                let n = ROWS.min(count - r);
                 // SAFETY: the panel has these rows and `x` these tokens.
                 unsafe {
                     let w = lines.as_ptr().cast::<i16>().add(r * p.cols);
                     let sides = sides.as_ptr().add(r / ROWS * tile_sides::<F>(p.cols));
+                    let rows = Rows { w, sides, n: ROWS.min(count - r) };
                     let left = p.tokens - token;
                     match F::LANE_OFFSETS {
-                        0 if F::SPLIT => tiles::<0, true>(p, w, sides, x, left, at, n, out),
-                        0 => tiles::<0, false>(p, w, sides, x, left, at, n, out),
-                        1 => tiles::<1, false>(p, w, sides, x, left, at, n, out),
-                        _ => tiles::<2, false>(p, w, sides, x, left, at, n, out),
+                        0 if F::SPLIT => tiles::<0, true>(p, rows, x, left, at, out),
+                        0 => tiles::<0, false>(p, rows, x, left, at, out),
+                        1 => tiles::<1, false>(p, rows, x, left, at, out),
+                        _ => tiles::<2, false>(p, rows, x, left, at, out),
                     }
                 }
             }
@@ -135,40 +143,37 @@ unsafe fn unpack_step<F: Spread, const N: usize>(w: *const u8, to: &mut *mut i16
 #[inline(always)]
 unsafe fn tiles<const OFFSETS: usize, const SPLIT: bool>(
     p: &Product<'_>,
-    w: *const i16,
-    sides: *const f32,
+    rows: Rows,
     x: X<'_>,
     left: usize,
     at: (usize, usize),
-    rows: usize,
     out: &mut Tile<'_, f32>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         match left {
-            1 => tile::<OFFSETS, SPLIT, 1>(p, w, sides, x, at, rows, out),
-            2 => tile::<OFFSETS, SPLIT, 2>(p, w, sides, x, at, rows, out),
-            3 => tile::<OFFSETS, SPLIT, 3>(p, w, sides, x, at, rows, out),
-            4 => tile::<OFFSETS, SPLIT, 4>(p, w, sides, x, at, rows, out),
-            5 => tile::<OFFSETS, SPLIT, 5>(p, w, sides, x, at, rows, out),
-            _ => tile::<OFFSETS, SPLIT, TOKENS>(p, w, sides, x, at, rows, out),
+            1 => tile::<OFFSETS, SPLIT, 1>(p, rows, x, at, out),
+            2 => tile::<OFFSETS, SPLIT, 2>(p, rows, x, at, out),
+            3 => tile::<OFFSETS, SPLIT, 3>(p, rows, x, at, out),
+            4 => tile::<OFFSETS, SPLIT, 4>(p, rows, x, at, out),
+            5 => tile::<OFFSETS, SPLIT, 5>(p, rows, x, at, out),
+            _ => tile::<OFFSETS, SPLIT, TOKENS>(p, rows, x, at, out),
         }
     }
 }
 
-/// Outputs of `T` tokens and `rows` (at most 8) rows, from `at` = (token, row), where `w`, `sides` and `x` start.
+/// Outputs of `T` tokens and some rows, from `at` = (token, row), where `rows` and `x` start.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn tile<const OFFSETS: usize, const SPLIT: bool, const T: usize>(
     p: &Product<'_>,
-    mut w: *const i16,
-    mut sides: *const f32,
+    rows: Rows,
     x: X<'_>,
     at: (usize, usize),
-    rows: usize,
     out: &mut Tile<'_, f32>,
 ) {
     let per_token = p.cols.div_ceil(GROUP);
+    let Rows { mut w, mut sides, n: count } = rows;
     assert!(x.lines.len() >= T * per_token && x.groups.len() >= T * per_token);
     let mut totals = [[_mm512_setzero_ps(); T]; PAIRS];
     let mut lines = x.lines.as_ptr().cast::<__m256i>();
@@ -205,7 +210,7 @@ unsafe fn tile<const OFFSETS: usize, const SPLIT: bool, const T: usize>(
     }
     for t in 0..T {
         let dots = sums(std::array::from_fn(|r| totals[r][t]));
-        p.put_run(out, at.0 + t, at.1, &dots[..rows]);
+        p.put_run(out, at.0 + t, at.1, &dots[..count]);
     }
 }
 

@@ -1,7 +1,7 @@
-//! AVX-512 with VNNI: the 16-bit matrix kernels.
+//! AVX-512 with VNNI: the 16-bit matrix kernels, and attention where heads share keys.
 //!
 //! Formats are unpacked as on AVX2, 32 values at a time: on Zen 4 a 512-bit instruction takes as long as two of 256 bits, so
-//! wider unpacking would gain nothing there.
+//! wider unpacking would gain nothing there. The other float kernels are AVX2's for the same reason.
 
 mod attend;
 mod lanes;

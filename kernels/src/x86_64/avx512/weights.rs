@@ -52,7 +52,9 @@ pub(super) unsafe fn scales<F: Spread, const N: usize>(head: &Head) -> __m256 {
                 match N {
                     8 => scales,
                     4 => _mm256_permute2f128_ps::<0>(scales, scales),
-                    2 => _mm256_castpd_ps(_mm256_broadcastsd_pd(_mm_castps_pd(_mm256_castps256_ps128(scales)))),
+                    2 => {
+                        _mm256_castpd_ps(_mm256_broadcastsd_pd(_mm_castps_pd(_mm256_castps256_ps128(scales))))
+                    }
                     _ => _mm256_set1_ps(head.scale[0]),
                 }
             }

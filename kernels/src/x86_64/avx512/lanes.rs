@@ -31,7 +31,7 @@ pub(super) unsafe fn spread<const N: usize>(v: &mut [__m256i; 8]) {
             }
             4 => {
                 let spread = four([v[0], v[1], v[2], v[3]]);
-                v[..4].copy_from_slice(&spread);
+                (v[0], v[1], v[2], v[3]) = (spread[0], spread[1], spread[2], spread[3]);
             }
             2 => (v[0], v[1]) = (_mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1])),
             _ => {}
@@ -109,8 +109,9 @@ pub(super) unsafe fn sum(v: __m256) -> f32 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) fn sums(v: [__m512; 4]) -> [f32; 8] {
-    let two = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    let (a, b) = (_mm512_castps_pd(two(v[0], v[1])), _mm512_castps_pd(two(v[2], v[3])));
+    let a = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    let b = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
     let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
     let four = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
     let (low, high) = (_mm512_castps512_ps256(four), _mm512_extractf32x8_ps::<1>(four));

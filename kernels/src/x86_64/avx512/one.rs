@@ -68,7 +68,8 @@ unsafe fn step<F: Spread, const N: usize>(w: *const u8, x: &Group, first: usize,
             }
         }
         if F::SPLIT {
-            let [a, b] = [halves[0], halves[1]].map(|dot| _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale));
+            let a = _mm256_mul_ps(_mm256_cvtepi32_ps(halves[0]), scale);
+            let b = _mm256_mul_ps(_mm256_cvtepi32_ps(halves[1]), scale);
             return _mm256_fmadd_ps(b, unit, _mm256_fmadd_ps(a, unit, total));
         }
         let mut dot = if N == 8 { _mm256_add_epi32(halves[0], halves[1]) } else { halves[0] };

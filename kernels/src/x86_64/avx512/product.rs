@@ -22,6 +22,8 @@
 //! would then have to add its scales in another order or transpose what it read; two planes of bytes (vpdpbusd) take as many
 //! instructions as one vector of words and cannot hold the integer scales of Q2_K, Q3_K and Q6_K.
 //!
+//! Closures around intrinsics while unpacking cost 4 to 10% of a product of 64 tokens: they are not inlined.
+//!
 //! One token: unpacking dominates, and is AVX2's; 3 instructions multiply 32 columns (AVX2 5 to 6), folding 8 runs takes 21.
 //!
 //! Measured with one thread, 1216 x 1024 weights in cache, AVX2 and AVX-512 in turn (2-core AMD EPYC Zen 4, 2026-11): 64 tokens, G
@@ -29,8 +31,8 @@
 //!
 //! ```text
 //!          Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4
-//! AVX2       92   91   93   74   72  110  105  117  111   97     96    112    92
-//! AVX-512   148  134  152  125  151  133  138  143  136  114    146    153   143
+//! AVX2       93   89   96   93   97  110  105  121  119   95     98    119    97
+//! AVX-512   156  147  154  150  157  147  142  148  148  126    155    151   151
 //! ```
 //! and one token, GB/s of weights:
 //!

@@ -127,7 +127,9 @@ fn auto(options: &SessionOptions) -> Result<Opened> {
     let best = adapters.into_iter().next();
     let real = best.filter(|info| info.refused.is_none() && info.kind != AdapterKind::Software);
     let Some(info) = real else {
-        tracing::info!("no graphics device that is faster than the processor");
+        tracing::info!(
+            "no graphics adapter of hardware that can be used; running on the SIMD kernels of the processor"
+        );
         return Opened::on_cpu(options);
     };
     let (gpu, cpu) = match gpu(options) {

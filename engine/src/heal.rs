@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use crate::error::Result;
-use crate::sample::Sampler;
+use crate::sample::{SampleError, Sampler};
 use crate::session::Session;
 use crate::text::{Stream, TokenClass, Tokenizer};
 
@@ -64,7 +64,11 @@ pub(crate) fn begin(
         let fits = |id: u32| id == as_it_was || goes_beyond(stream, id, &rest);
         let only = |(id, &logit): (u32, &f32)| if fits(id) { logit } else { f32::NEG_INFINITY };
         let logits: Vec<f32> = (0..).zip(session.logits()).map(only).collect();
-        let id = sampler.sample(&logits)?.id;
+        let id = match sampler.sample(&logits) {
+            // A bias bans what the prompt has; it has it all the same.
+            Err(SampleError::NothingLeft) => as_it_was,
+            sampled => sampled?.id,
+        };
         if id != as_it_was {
             return Ok(Beginning { token: Some(id), known_bytes: rest.len() });
         }

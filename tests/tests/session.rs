@@ -538,6 +538,17 @@ fn healed_prompts_go_on_where_they_end() {
             assert_eq!(all, text[..cut].to_owned() + &written, "cut at {cut}, temperature {temperature}");
         }
     }
+    // Where everything is banned that could come in their place, the prompt's tokens stay.
+    let mut prompt = tokenizer.encode_prompt("def f(", Special::Plain);
+    let whole = prompt.clone();
+    let healed = heal(tokenizer, &mut prompt);
+    let ban = |id| (id, f32::NEG_INFINITY);
+    let logit_bias = (0..tokenizer.vocab_len() as u32).filter(|&id| id != whole[0]).map(ban).collect();
+    let sample = SampleParams { logit_bias, ..SampleParams::greedy() };
+    let request = GenerateRequest { max_tokens: 1, healed, sample, ..GenerateRequest::default() };
+    session.set_prompt(&prompt, &mut go_on).unwrap();
+    let _ = generate(&mut session, &request, &mut |_| ControlFlow::Continue(()));
+    assert_eq!(session.tokens(), whole);
     assert!(taken_back > text.len() / 2 && chosen_anew > 10, "{taken_back} taken back, {chosen_anew} anew");
     // Other vocabularies are left alone.
     let other = open("llama");

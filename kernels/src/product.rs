@@ -41,6 +41,21 @@ impl Product<'_> {
         &self.weights[r * self.row_bytes..][..self.row_bytes]
     }
 
+    /// Checks what kernels of rounded activations rely on, and gives the groups of one token.
+    ///
+    /// # Panics
+    /// Where `format` is not the weight's, or something is shorter than it says.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub(crate) fn checked_groups(&self, format: Format, out: &Tile<'_, f32>) -> usize {
+        let per_token = self.cols.div_ceil(crate::activations::GROUP);
+        assert_eq!(self.format, format, "a kernel gets its own format");
+        assert_eq!(self.format.row_bytes(self.cols), Some(self.row_bytes), "rows are whole blocks");
+        let all = self.weights.len() >= self.rows * self.row_bytes && out.cols().end <= self.rows;
+        assert!(all, "all rows are there");
+        assert_eq!(self.quantized.per_token, per_token, "activations have the weight's columns");
+        per_token
+    }
+
     /// Finishes outputs `[token, row..]`.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 has runs of outputs"))]
     #[inline(always)]

@@ -124,24 +124,26 @@ impl Attend<'_> {
             bits | u16::from(rule.visible(at, pos, pinned, selected)) << i
         })
     }
+
+    /// The tokens of a tile, those of one sequence together.
+    pub(crate) fn sequences(&self, tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let sequence = &self.batch.sequence[tokens.clone()];
+        sequence.chunk_by(|a, b| a == b).scan(tokens.start, |end, run| {
+            let first = *end;
+            *end += run.len();
+            Some(first..*end)
+        })
+    }
 }
 
 /// The outputs of one tile: up to [`TILE`] tokens, the query heads of one KV head.
 #[inline(always)]
 pub(crate) fn attend<S: Simd>(s: S, a: &Attend<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
-    let tokens = out.rows();
-    let mut first = tokens.start;
-    while first < tokens.end {
-        let sequence = a.batch.sequence[first];
-        let mut end = first + 1;
-        while end < tokens.end && a.batch.sequence[end] == sequence {
-            end += 1;
-        }
+    for tokens in a.sequences(out.rows()) {
         match &a.cache.values {
-            Values::F16 { k, v } => run(s, a, k, v, first..end, &mut scratch.attention, out),
-            Values::F32 { k, v } => run(s, a, k, v, first..end, &mut scratch.attention, out),
+            Values::F16 { k, v } => run(s, a, k, v, tokens, &mut scratch.attention, out),
+            Values::F32 { k, v } => run(s, a, k, v, tokens, &mut scratch.attention, out),
         }
-        first = end;
     }
 }
 

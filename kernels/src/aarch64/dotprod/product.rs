@@ -70,11 +70,7 @@ pub(in crate::aarch64) fn product<F: Weights, T: Tiles>(
     scratch: &mut Scratch,
     out: &mut Tile<'_, f32>,
 ) {
-    let per_token = p.cols.div_ceil(GROUP);
-    assert_eq!(p.format, F::FORMAT, "a kernel gets its own format");
-    assert_eq!(p.format.row_bytes(p.cols), Some(p.row_bytes), "rows are whole blocks");
-    assert!(p.weights.len() >= p.rows * p.row_bytes && out.cols().end <= p.rows, "all rows are there");
-    assert_eq!(p.quantized.per_token, per_token, "activations have the weight's columns");
+    let per_token = p.checked_groups(F::FORMAT, out);
     let x = &p.quantized.groups[..p.tokens * per_token];
     // SAFETY: the token proves the instructions, `sdot` among them; the lengths were checked.
     unsafe { if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F, T>(p, x, scratch, out) } }

@@ -56,12 +56,7 @@ struct X<'a> {
 
 /// The outputs of one tile: columns of the tile are rows of the weight.
 pub(super) fn product<F: Weights>(_: Avx2, p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
-    let per_token = p.cols.div_ceil(GROUP);
-    assert_eq!(p.format, F::FORMAT, "a kernel gets its own format");
-    assert_eq!(p.format.row_bytes(p.cols), Some(p.row_bytes), "rows are whole blocks");
-    assert!(p.weights.len() >= p.rows * p.row_bytes && out.cols().end <= p.rows, "all rows are there");
-    assert_eq!(p.quantized.per_token, per_token, "activations have the weight's columns");
-    let groups = p.tokens * per_token;
+    let groups = p.tokens * p.checked_groups(F::FORMAT, out);
     let x = X { lines: &p.quantized.lines[..groups], groups: &p.quantized.groups[..groups] };
     // SAFETY: the token proves the instructions; the lengths were checked.
     unsafe { if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }

@@ -94,20 +94,14 @@ unsafe fn tile<E: Wide>(a: &Attend<'_>, k: &[E], v: &[E], scratch: &mut [f32], o
     let group = a.n_heads / n_kv_heads;
     let head = out.cols().start / (group * head_dim);
     let block_len = PAGE_CELLS * head_dim;
-    let tokens = out.rows();
-    let mut first = tokens.start;
-    while first < tokens.end {
-        let sequence = a.batch.sequence[first];
-        let mut end = first + 1;
-        while end < tokens.end && a.batch.sequence[end] == sequence {
-            end += 1;
-        }
+    for tokens in a.sequences(out.rows()) {
+        let (first, sequence) = (tokens.start, a.batch.sequence[tokens.start]);
         let states = scratch.as_chunks_mut::<2>().0;
         let states = &mut states[..TILE * group];
         states.fill([f32::NEG_INFINITY, 0.0]);
-        (first..end).for_each(|t| out.row(t).fill(0.0));
+        tokens.clone().for_each(|t| out.row(t).fill(0.0));
         for pages in a.batch.sequences[sequence as usize].chunks(BLOCK) {
-            for t in first..end {
+            for t in tokens.clone() {
                 let null = [std::ptr::null(); BLOCK];
                 let mut block = Block { k: null, v: null, masks: [0; BLOCK], pages: 0 };
                 for &page in pages {
@@ -145,7 +139,7 @@ unsafe fn tile<E: Wide>(a: &Attend<'_>, k: &[E], v: &[E], scratch: &mut [f32], o
                 }
             }
         }
-        for t in first..end {
+        for t in tokens {
             for (h, o) in out.row(t).chunks_exact_mut(head_dim).enumerate() {
                 let [max, sum] = states[(t - first) * group + h];
                 let (mut factor, mut sum) = (1.0, sum);
@@ -160,7 +154,6 @@ unsafe fn tile<E: Wide>(a: &Attend<'_>, k: &[E], v: &[E], scratch: &mut [f32], o
                 o.iter_mut().for_each(|o| *o *= factor);
             }
         }
-        first = end;
     }
 }
 

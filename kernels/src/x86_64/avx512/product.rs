@@ -44,7 +44,7 @@
 use super::super::avx2::weights::Weights;
 use super::many::many;
 use super::one::one;
-use crate::activations::{GROUP, Group, Lines};
+use crate::activations::{Group, Lines};
 use crate::isa::Avx512;
 use crate::pool::Tile;
 use crate::product::Product;
@@ -64,12 +64,7 @@ pub(super) fn product<F: Weights>(
     scratch: &mut Scratch,
     out: &mut Tile<'_, f32>,
 ) {
-    let per_token = p.cols.div_ceil(GROUP);
-    assert_eq!(p.format, F::FORMAT, "a kernel gets its own format");
-    assert_eq!(p.format.row_bytes(p.cols), Some(p.row_bytes), "rows are whole blocks");
-    assert!(p.weights.len() >= p.rows * p.row_bytes && out.cols().end <= p.rows, "all rows are there");
-    assert_eq!(p.quantized.per_token, per_token, "activations have the weight's columns");
-    let groups = p.tokens * per_token;
+    let groups = p.tokens * p.checked_groups(F::FORMAT, out);
     let x = X { lines: &p.quantized.lines[..groups], groups: &p.quantized.groups[..groups] };
     // SAFETY: the token proves the instructions; the lengths were checked.
     unsafe { if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }

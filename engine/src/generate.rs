@@ -3,11 +3,13 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use crate::code::Syntax;
 use crate::error::{ErrorKind, Result};
 use crate::fim::Join;
 use crate::heal::{self, Beginning};
-use crate::sample::{SampleParams, Sampler, StopStrings, logprob, top_logprobs};
+use crate::sample::{SampleError, SampleParams, Sampler, StopStrings, logprob, top_logprobs};
 use crate::session::{self, Session};
+use crate::text::{Stream, TokenClass, Tokenizer};
 
 /// How to continue.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct GenerateRequest {
     pub special: bool,
     /// Where the text fills a hole: it ends where it meets what follows, and comes line by line.
     pub join: Option<Join>,
+    /// Choose no token that this, which has read the prompt, forbids; where every likely one is forbidden, the likeliest.
+    pub syntax: Option<Syntax>,
     /// The end of a prompt that [`crate::heal()`] took back; the session holds what comes before it. It is not given out again.
     pub healed: Vec<u32>,
 }
@@ -46,6 +50,7 @@ impl Default for GenerateRequest {
             top: 0,
             special: false,
             join: None,
+            syntax: None,
             healed: Vec::new(),
         }
     }
@@ -99,6 +104,57 @@ impl Finish {
     }
 }
 
+/// The syntax of what is written, and the tokens that end it.
+#[derive(Debug)]
+pub(crate) struct Guard<'a> {
+    tokenizer: &'a Tokenizer,
+    ends: &'a [u32],
+    syntax: Option<Syntax>,
+}
+
+/// Likely tokens that may be forbidden before the syntax gives in.
+const MOST_FORBIDDEN: usize = 200;
+
+impl Guard<'_> {
+    /// Whether a token may come after what `stream` has seen, less the first `known` bytes, which have come already.
+    pub(crate) fn allows(&self, stream: &Stream<'_>, id: u32, known: usize) -> bool {
+        let Some(syntax) = &self.syntax else { return true };
+        if self.tokenizer.is_eog(id) || self.ends.contains(&id) {
+            return syntax.may_end();
+        }
+        // A hybrid vocabulary has keywords and line breaks with their indentation as tokens.
+        let whole = self.tokenizer.class(id) == Some(TokenClass::Structure);
+        let mut stream = stream.clone();
+        stream.bytes_of(id).get(known..).is_some_and(|bytes| syntax.allows(bytes, whole))
+    }
+
+    fn read(&mut self, stream: &Stream<'_>, id: u32, known: usize) {
+        if let Some(syntax) = &mut self.syntax {
+            syntax.read(stream.clone().bytes_of(id).get(known..).unwrap_or_default());
+        }
+    }
+
+    fn choose(&self, sampler: &mut Sampler, logits: &[f32], stream: &Stream<'_>) -> Result<u32> {
+        let first = sampler.sample(logits)?.id;
+        if self.allows(stream, first, 0) {
+            return Ok(first);
+        }
+        let mut left = logits.to_vec();
+        let mut id = first;
+        for _ in 0..MOST_FORBIDDEN {
+            left[id as usize] = f32::NEG_INFINITY;
+            id = match sampler.sample(&left) {
+                Err(SampleError::NothingLeft) => break,
+                sampled => sampled?.id,
+            };
+            if self.allows(stream, id, 0) {
+                return Ok(id);
+            }
+        }
+        Ok(first)
+    }
+}
+
 /// Continues the session after its last token. Generated tokens join the session, except that the last one may
 /// not have been evaluated; [`Session::set_prompt`] with the whole conversation does what is left.
 ///
@@ -132,13 +188,15 @@ pub fn generate(
         tokens: 0,
         elapsed: Duration::ZERO,
     };
-    let argmax = sampler.takes_the_likeliest() && !request.logprobs && request.top == 0;
+    let mut guard = Guard { tokenizer, ends: &request.stop_tokens, syntax: request.syntax.clone() };
+    let argmax =
+        sampler.takes_the_likeliest() && !request.logprobs && request.top == 0 && request.syntax.is_none();
     let Beginning { token: mut chosen, mut known_bytes } =
-        heal::begin(session, &mut sampler, &mut stream, &request.healed)?;
+        heal::begin(session, &mut sampler, &mut stream, &request.healed, &guard)?;
     while finish.tokens < request.max_tokens {
         let token = match chosen.take() {
             Some(token) => token,
-            None => sampler.sample(session.logits())?.id,
+            None => guard.choose(&mut sampler, session.logits(), &stream)?,
         };
         if request.stop_tokens.contains(&token) || (tokenizer.is_eog(token) && !request.ignore_eos) {
             finish.reason = FinishReason::Stop;
@@ -148,6 +206,7 @@ pub fn generate(
         finish.tokens += 1;
         let top = if request.top > 0 { top_logprobs(session.logits(), request.top)? } else { Vec::new() };
         let logprob = if request.logprobs { Some(logprob(session.logits(), token)?) } else { None };
+        guard.read(&stream, token, known_bytes);
         let text = stream.push(token);
         let mut streamed = stops.push(&text[std::mem::take(&mut known_bytes)..]);
         if let Some(join) = &mut join {

@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 
 use crate::error::Result;
+use crate::generate::Guard;
 use crate::sample::{SampleError, Sampler};
 use crate::session::Session;
 use crate::text::{Stream, TokenClass, Tokenizer};
@@ -58,10 +59,12 @@ pub(crate) fn begin(
     sampler: &mut Sampler,
     stream: &mut Stream<'_>,
     healed: &[u32],
+    guard: &Guard<'_>,
 ) -> Result<Beginning> {
     for (i, &as_it_was) in healed.iter().enumerate() {
         let rest = bytes_of(stream, &healed[i..]);
-        let fits = |id: u32| id == as_it_was || goes_beyond(stream, id, &rest);
+        let goes_on = |id| goes_beyond(stream, id, &rest) && guard.allows(stream, id, rest.len());
+        let fits = |id: u32| id == as_it_was || goes_on(id);
         let only = |(id, &logit): (u32, &f32)| if fits(id) { logit } else { f32::NEG_INFINITY };
         let logits: Vec<f32> = (0..).zip(session.logits()).map(only).collect();
         let id = match sampler.sample(&logits) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use cchaha::code::{Kind, LANGUAGES, Language, MARKDOWN, PLAIN, Scanner, Structure, exact};
+use cchaha::code::{Kind, LANGUAGES, Language, MARKDOWN, PLAIN, Scanner, Structure, Syntax, exact};
 
 /// Real source files by language; `tests/fetch.py` puts them there.
 fn corpus(language: &Language) -> Vec<(PathBuf, Vec<u8>)> {
@@ -43,6 +43,22 @@ fn languages_are_guessed_from_texts() {
     assert_eq!(Language::guess("Once upon a time\nthere was a model.\n").name, PLAIN.name);
     assert_eq!(Language::guess("def fibonacci(n):").name, "python");
     assert_eq!(Language::guess("fn main() {").name, "rust");
+}
+
+/// What is forbidden never stands in a real file; branches of a preprocessor may open one block twice.
+#[test]
+fn the_syntax_forbids_nothing_that_is_right() {
+    for language in LANGUAGES {
+        let files = corpus(language);
+        let right = |text: &[u8]| {
+            let syntax = Syntax::new(language).expect("a programming language");
+            syntax.allows(text, true) && Syntax::after(language, text).is_some_and(|syntax| syntax.may_end())
+        };
+        let wrong: Vec<_> = files.iter().filter(|(_, text)| !right(text)).map(|(path, _)| path).collect();
+        eprintln!("{:10} {} of {} files", language.name, files.len() - wrong.len(), files.len());
+        let most = if matches!(language.name, "c" | "cpp") { files.len() / 50 } else { 0 };
+        assert!(wrong.len() <= most, "{wrong:?}");
+    }
 }
 
 #[test]

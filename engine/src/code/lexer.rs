@@ -147,6 +147,16 @@ impl Lexer {
         self.state = State::Template { escaped: false, dollar: false };
     }
 
+    /// Whether this byte would end a literal that is not over.
+    pub(super) fn breaks_literal(&self, byte: u8) -> bool {
+        match self.state {
+            State::Text { escaped, .. } => byte == b'\n' && !escaped && !self.language.lexis.multiline,
+            State::Quotes { n, .. } => byte == b'\n' && n == 1,
+            State::Regex { .. } | State::Character { .. } | State::RawMark => byte == b'\n',
+            _ => false,
+        }
+    }
+
     /// Whether the next byte is code whatever it is.
     pub(super) fn in_code(&self) -> bool {
         self.state == State::Code

@@ -16,12 +16,14 @@ mod languages;
 mod lexer;
 mod scanner;
 mod statement;
+mod syntax;
 #[cfg(test)]
 mod tests;
 
 pub use exact::exact;
 pub use languages::{LANGUAGES, Language, MARKDOWN, PLAIN};
 pub use scanner::Scanner;
+pub use syntax::Syntax;
 
 use std::ops::Range;
 

@@ -1,5 +1,7 @@
 //! The model inside the program, which answers where none is named.
 
+use cchaha::code::{Language, Syntax};
+
 use super::*;
 
 const PYTHON: &str = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n";
@@ -40,6 +42,27 @@ fn it_is_small_and_every_device_writes_the_same() {
             }
         }
     }
+}
+
+#[test]
+fn what_it_writes_keeps_the_syntax() {
+    let python = Language::named("python").expect("Python");
+    let mut broken = 0;
+    for seed in 0..8 {
+        let seed = seed.to_string();
+        let write = |options: &[&str]| {
+            let mut command = run(["complete", "-n", "48", "--temp", "1.5", "--seed", &seed, "-p", PYTHON]);
+            let text = stdout(command.args(options));
+            // The last token may have been cut off.
+            Syntax::after(python, PYTHON.as_bytes())
+                .expect("a language")
+                .allows(text.trim_end().as_bytes(), false)
+        };
+        assert!(write(&["--syntax"]), "seed {seed}");
+        broken += usize::from(!write(&["--no-syntax"]));
+    }
+    assert!(broken >= 4, "at this temperature only {broken} of 8 are wrong without");
+    fails(stories_run("complete", "--syntax -p prose").env("NO_COLOR", "1"), 2, &["--language"]);
 }
 
 #[test]

@@ -37,6 +37,11 @@ impl ModelArgs {
         Ok(Model::open(&self.path()?)?)
     }
 
+    /// Whether the model in the program answers.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.model.is_none()
+    }
+
     /// The same, or where no file is named the model in the program, with a line that says so.
     pub(crate) fn open_or_embedded(&self) -> Result<Model> {
         if self.model.is_some() {

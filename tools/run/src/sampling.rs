@@ -53,8 +53,9 @@ pub(crate) struct SamplingArgs {
     presence_penalty: f32,
 
     /// Subtract this from the logit of a token that would go on with a copy of earlier text, so that loops end (DRY); 0 for not
-    #[arg(long, value_name = "X", value_parser = not_negative, default_value_t = SampleParams::default().dry_multiplier)]
-    dry_multiplier: f32,
+    /// [default: 0; 0.8 to complete with the small model in the program]
+    #[arg(long, value_name = "X", value_parser = not_negative)]
+    dry_multiplier: Option<f32>,
 
     /// Times this for every token by which the copy is longer than allowed
     #[arg(long, value_name = "X", value_parser = at_least_1, default_value_t = SampleParams::default().dry_base)]
@@ -82,6 +83,11 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// Small models loop: where nothing is said, copies are dear.
+    pub(crate) fn spare_copies(&mut self) {
+        self.dry_multiplier.get_or_insert(0.8);
+    }
+
     /// A request for as much text as there may be.
     pub(crate) fn request(&self) -> GenerateRequest {
         GenerateRequest {
@@ -96,7 +102,7 @@ impl SamplingArgs {
                 repeat_last_n: self.repeat_last_n,
                 frequency_penalty: self.frequency_penalty,
                 presence_penalty: self.presence_penalty,
-                dry_multiplier: self.dry_multiplier,
+                dry_multiplier: self.dry_multiplier.unwrap_or(SampleParams::default().dry_multiplier),
                 dry_base: self.dry_base,
                 dry_allowed_length: self.dry_allowed_length,
                 dry_penalty_last_n: self.dry_penalty_last_n,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cchaha::code::Structure;
+use cchaha::code::{Scanner, Structure, Syntax};
 use cchaha::sample::SampleParams;
 use cchaha::text::{Special, Tokenizer};
 use cchaha::{GenerateRequest, Session, SessionOptions, generate, heal};
@@ -55,6 +55,10 @@ pub(crate) struct Bodies {
     #[arg(long, value_name = "N", value_parser = whole::<u32>, default_value_t = SampleParams::default().dry_allowed_length)]
     dry_allowed_length: u32,
 
+    /// Choose only tokens that keep the program's syntax in order, as `cchaha-run complete --syntax`
+    #[arg(long)]
+    syntax: bool,
+
     /// The Python that parses
     #[arg(long, value_name = "PATH", default_value = "python3")]
     python: String,
@@ -74,6 +78,25 @@ impl Function<'_> {
 
     fn indentation(&self) -> usize {
         indentation(&self.source.text[self.header..])
+    }
+
+    /// The part of `text` that belongs to the body: up to the first line of code that is indented no deeper than the header, lines
+    /// inside literals and brackets left out. `None` while that line has not come.
+    fn body_end(&self, text: &str) -> Option<usize> {
+        let mut scanner = Scanner::new(self.source.language);
+        scanner.feed(&self.source.text.as_bytes()[self.header..self.body]);
+        let outside = scanner.open_brackets();
+        let mut at = 0;
+        for line in text.split_inclusive('\n') {
+            let starts_code = scanner.in_code() && scanner.open_brackets() <= outside;
+            let deeper = indentation(line) > self.indentation();
+            if starts_code && !deeper && !line.trim().is_empty() && line.len() > indentation(line) {
+                return Some(at);
+            }
+            scanner.feed(line.as_bytes());
+            at += line.len();
+        }
+        None
     }
 }
 
@@ -100,19 +123,6 @@ fn functions(source: &Source) -> Vec<Function<'_>> {
         })
     });
     scopes.collect()
-}
-
-/// The part of `text` that belongs to a body behind a header of this indentation: up to the first line that is
-/// indented no deeper. `None` while that line has not come.
-fn body_end(text: &str, header: usize) -> Option<usize> {
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        if !line.trim().is_empty() && indentation(line) <= header && line.len() > indentation(line) {
-            return Some(at);
-        }
-        at += line.len();
-    }
-    None
 }
 
 /// The prompt of as many last lines of `text` as `room` tokens hold; of a last line that is longer, its end.
@@ -143,6 +153,7 @@ impl Bodies {
             "study": "bodies", "model": self.setup.model_file(), "n_predict": self.n_predict,
             "prefix_budget": self.prefix_budget, "temp": self.temp,
             "dry_multiplier": self.dry_multiplier, "dry_allowed_length": self.dry_allowed_length,
+            "syntax": self.syntax,
         });
         let mut store = Store::open(&self.setup.out, &settings)?;
         let limits = Limits { wall: Duration::from_secs(10), memory_mib: 1024 };
@@ -160,10 +171,12 @@ impl Bodies {
                 let text = &function.source.text;
                 let room = self.prefix_budget.min(ctx - self.n_predict.min(ctx / 2) - 2);
                 let mut prompt = last_lines(tokenizer, &text[..function.body], room);
+                let before = &text.as_bytes()[..function.body];
+                let syntax = Syntax::after(function.source.language, before).filter(|_| self.syntax);
                 let healed = heal(tokenizer, &mut prompt);
                 session.set_prompt(&prompt, &mut |_| stop.flow())?;
-                let (body, ended) =
-                    self.write(&mut session, healed, function.indentation(), i as u64, &stop)?;
+                let request = GenerateRequest { healed, syntax, ..self.request(i as u64) };
+                let (body, ended) = self.write(&mut session, &request, function, &stop)?;
                 if stop.requested() {
                     return Err(Failure::interrupted());
                 }
@@ -181,16 +194,8 @@ impl Bodies {
         report(&store, &chosen)
     }
 
-    /// A body, and whether it came to an end.
-    fn write(
-        &self,
-        session: &mut Session,
-        healed: Vec<u32>,
-        header: usize,
-        seed: u64,
-        stop: &Stoppable,
-    ) -> Result<(String, bool)> {
-        let request = GenerateRequest {
+    fn request(&self, seed: u64) -> GenerateRequest {
+        GenerateRequest {
             max_tokens: self.n_predict,
             sample: SampleParams {
                 temperature: self.temp,
@@ -199,15 +204,24 @@ impl Bodies {
                 dry_allowed_length: self.dry_allowed_length,
                 ..SampleParams::default()
             },
-            healed,
             ..GenerateRequest::default()
-        };
+        }
+    }
+
+    /// A body, and whether it came to an end.
+    fn write(
+        &self,
+        session: &mut Session,
+        request: &GenerateRequest,
+        function: &Function<'_>,
+        stop: &Stoppable,
+    ) -> Result<(String, bool)> {
         let mut text = String::new();
-        let finish = generate(session, &request, &mut |piece| {
+        let finish = generate(session, request, &mut |piece| {
             text.push_str(piece.text);
-            if body_end(&text, header).is_some() { ControlFlow::Break(()) } else { stop.flow() }
+            if function.body_end(&text).is_some() { ControlFlow::Break(()) } else { stop.flow() }
         })?;
-        if let Some(end) = body_end(&text, header) {
+        if let Some(end) = function.body_end(&text) {
             text.truncate(end);
             return Ok((text, true));
         }
@@ -254,11 +268,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_ends_at_the_first_line_indented_no_deeper() {
-        assert_eq!(body_end("    return 1\n", 0), None);
-        assert_eq!(body_end("    return 1\n\ndef g", 0), Some(14));
-        assert_eq!(body_end("        x = 1\n\n    ", 4), None, "that line may go on");
-        assert_eq!(body_end("        x = 1\n    y", 4), Some(14));
+    fn a_body_ends_at_the_first_line_of_code_indented_no_deeper() {
+        let language = cchaha::code::Language::named("python").unwrap();
+        let end = |indentation: &str, body: &str| {
+            let text = format!("{indentation}def f():\n");
+            let (header, body_at) = (0, text.len());
+            let source = Source { name: "a.py".to_owned(), language, text };
+            Function { source: &source, header, body: body_at }.body_end(body)
+        };
+        assert_eq!(end("", "    return 1\n"), None);
+        assert_eq!(end("", "    return 1\n\ndef g"), Some(14));
+        assert_eq!(end("    ", "        x = 1\n\n    "), None, "that line may go on");
+        assert_eq!(end("    ", "        x = 1\n    y"), Some(14));
+        assert_eq!(end("", "    '''a\nb\n'''\nc"), Some(14), "a literal's lines are as they are");
+        assert_eq!(end("", "    f(\n1)\nc"), Some(10), "and so are those of a call");
     }
 
     #[test]

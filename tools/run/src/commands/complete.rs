@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cchaha::code::Syntax;
 use cchaha::text::Special;
 use cchaha::{GenerateRequest, heal};
 use clap::{Args, ValueHint};
 
 use crate::answer::Answer;
 use crate::args::{DeviceArgs, ModelArgs, positive, whole};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::input;
 use crate::output::Out;
 use crate::sampling::SamplingArgs;
@@ -18,6 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   cchaha-run complete -m model.gguf -p 'def fibonacci(n):' -n 64
   cchaha-run complete -m model.gguf --file main.py --temp 0 --stop $'\\n\\n'
+  cchaha-run complete -m model.gguf --file main.py --syntax --dry-multiplier 0.8
   git diff | cchaha-run complete -m model.gguf --json | jq -r .text
 
 Only the continuation goes to stdout, as it is made; with --json one object at the end:
@@ -47,6 +49,15 @@ pub(crate) struct Complete {
     #[arg(long)]
     special: bool,
 
+    /// Choose only tokens that keep the program's syntax in order: brackets, literals, and in Python indentation, clauses and
+    /// operators [default: only with the small model in the program]
+    #[arg(long, overrides_with = "no_syntax")]
+    syntax: bool,
+
+    /// Choose tokens without regard to syntax
+    #[arg(long)]
+    no_syntax: bool,
+
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
@@ -69,15 +80,26 @@ impl Complete {
         let special = if self.special { Special::Parse } else { Special::Plain };
         let mut prompt = model.tokenizer().encode_prompt(&text, special);
         let healed = heal(model.tokenizer(), &mut prompt);
+        self.device.of_file(self.file.as_deref(), &text);
+        let is_small = self.model.is_embedded();
+        if is_small {
+            self.sampling.spare_copies();
+        }
+        let with_syntax = self.syntax || (is_small && !self.no_syntax);
+        let syntax =
+            with_syntax.then(|| Syntax::after(self.device.options().window.language, text.as_bytes()));
+        if self.syntax && syntax.as_ref().is_some_and(Option::is_none) {
+            return Err(Failure::usage("--syntax needs a programming language: name it with --language"));
+        }
         let request = GenerateRequest {
             max_tokens: self.n_predict,
             special: self.special,
             logprobs: self.logprobs.is_some(),
             top: self.logprobs.unwrap_or(0),
             healed,
+            syntax: syntax.flatten(),
             ..self.sampling.request()
         };
-        self.device.of_file(self.file.as_deref(), &text);
         let mut session = self.device.session(&model, &text, prompt.len() + self.n_predict)?;
         let mut out = Out::new();
         let answer = Answer::stream(&mut session, &prompt, &request, self.json, &mut out)?;

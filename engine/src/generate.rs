@@ -7,6 +7,7 @@ use crate::code::Syntax;
 use crate::error::{ErrorKind, Result};
 use crate::fim::Join;
 use crate::heal::{self, Beginning};
+use crate::model::Model;
 use crate::sample::{SampleError, SampleParams, Sampler, StopStrings, logprob, top_logprobs};
 use crate::session::{self, Session};
 use crate::text::{Stream, TokenClass, Tokenizer};
@@ -155,6 +156,137 @@ impl Guard<'_> {
     }
 }
 
+/// One answer in the making: what chooses its tokens, turns them into text and tells its end. Logits come from outside.
+pub(crate) struct Generation<'a> {
+    tokenizer: &'a Tokenizer,
+    request: &'a GenerateRequest,
+    sampler: Sampler,
+    guard: Guard<'a>,
+    stream: Stream<'a>,
+    stops: StopStrings,
+    join: Option<Join>,
+    /// Bytes of the next token's text that the prompt has already.
+    known_bytes: usize,
+    finish: Finish,
+    started: Instant,
+}
+
+impl<'a> Generation<'a> {
+    /// After the tokens of a prompt.
+    pub(crate) fn new(
+        model: &'a Model,
+        request: &'a GenerateRequest,
+        prompt: &[u32],
+    ) -> Result<Generation<'a>> {
+        let tokenizer = model.tokenizer();
+        session::check_tokens(model, &request.stop_tokens)?;
+        let mut params = request.sample.clone();
+        if request.ignore_eos {
+            params.logit_bias.extend(tokenizer.eog_ids().iter().map(|&id| (id, f32::NEG_INFINITY)));
+        }
+        let mut sampler = Sampler::new(params, model.plan().vocab)?;
+        prompt.iter().for_each(|&token| sampler.accept(token));
+        let finish = Finish {
+            reason: FinishReason::Length,
+            stop_token: None,
+            stop_text: None,
+            tokens: 0,
+            elapsed: Duration::ZERO,
+        };
+        Ok(Generation {
+            tokenizer,
+            request,
+            sampler,
+            guard: Guard { tokenizer, ends: &request.stop_tokens, syntax: request.syntax.clone() },
+            stream: tokenizer.stream_after(prompt, request.special),
+            stops: StopStrings::new(request.stop.clone())?,
+            join: request.join.clone(),
+            known_bytes: 0,
+            finish,
+            started: Instant::now(),
+        })
+    }
+
+    /// Whether every token is the one of the largest logit, and nobody asks for more.
+    fn takes_the_likeliest(&self) -> bool {
+        let request = self.request;
+        let asks = request.logprobs || request.top > 0 || request.syntax.is_some();
+        self.sampler.takes_the_likeliest() && !asks
+    }
+
+    /// The next token.
+    pub(crate) fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        self.guard.choose(&mut self.sampler, logits, &self.stream)
+    }
+
+    /// Takes a token that was chosen by `logits`, and says whether it goes on.
+    pub(crate) fn push(
+        &mut self,
+        token: u32,
+        logits: &[f32],
+        on_piece: &mut dyn FnMut(&Piece<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let Generation { request, finish, .. } = self;
+        let ended = |finish: &mut Finish, reason| {
+            finish.reason = reason;
+            Ok(ControlFlow::Break(()))
+        };
+        let ends = self.tokenizer.is_eog(token) && !request.ignore_eos;
+        if ends || request.stop_tokens.contains(&token) {
+            finish.stop_token = Some(token);
+            return ended(finish, FinishReason::Stop);
+        }
+        finish.tokens += 1;
+        let top = if request.top > 0 { top_logprobs(logits, request.top)? } else { Vec::new() };
+        let logprob = if request.logprobs { Some(logprob(logits, token)?) } else { None };
+        self.guard.read(&self.stream, token, self.known_bytes);
+        let text = self.stream.push(token);
+        let mut streamed = self.stops.push(&text[std::mem::take(&mut self.known_bytes)..]);
+        if let Some(join) = &mut self.join {
+            streamed.text = join.push(&streamed.text);
+        }
+        let flow = on_piece(&Piece { text: &streamed.text, token: Some(token), logprob, top: &top });
+        if let Some(index) = streamed.stop {
+            finish.stop_text = Some(request.stop[index].clone());
+            return ended(finish, FinishReason::Stop);
+        }
+        if self.join.as_ref().is_some_and(Join::done) {
+            return ended(finish, FinishReason::Stop);
+        }
+        if flow.is_break() {
+            return ended(finish, FinishReason::Interrupted);
+        }
+        if finish.tokens == request.max_tokens {
+            return ended(finish, FinishReason::Length);
+        }
+        self.sampler.accept(token);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Gives out what was held back.
+    pub(crate) fn end(mut self, on_piece: &mut dyn FnMut(&Piece<'_>) -> ControlFlow<()>) -> Finish {
+        self.finish.elapsed = self.started.elapsed();
+        let mut rest = String::new();
+        if self.finish.stop_text.is_none() {
+            rest = self.stops.push(self.stream.finish()).text;
+            rest.push_str(&self.stops.finish());
+        }
+        if let Some(join) = &mut self.join {
+            rest = join.push(&rest);
+            rest.push_str(&join.finish());
+        }
+        if !rest.is_empty() {
+            let _ = on_piece(&Piece { text: &rest, token: None, logprob: None, top: &[] });
+        }
+        self.finish
+    }
+
+    /// Ends it for a reason from outside.
+    pub(crate) fn stop(&mut self, reason: FinishReason) {
+        self.finish.reason = reason;
+    }
+}
+
 /// Continues the session after its last token. Generated tokens join the session, except that the last one may
 /// not have been evaluated; [`Session::set_prompt`] with the whole conversation does what is left.
 ///
@@ -167,73 +299,25 @@ pub fn generate(
     on_piece: &mut dyn FnMut(&Piece<'_>) -> ControlFlow<()>,
 ) -> Result<Finish> {
     let model = session.model().clone();
-    let tokenizer = model.tokenizer();
-    let vocab = model.plan().vocab;
-    session::check_tokens(&model, &request.stop_tokens)?;
-    let mut params = request.sample.clone();
-    if request.ignore_eos {
-        params.logit_bias.extend(tokenizer.eog_ids().iter().map(|&id| (id, f32::NEG_INFINITY)));
-    }
-    let mut sampler = Sampler::new(params, vocab)?;
-    let mut stops = StopStrings::new(request.stop.clone())?;
     session.refresh()?;
-    session.tokens().iter().for_each(|&token| sampler.accept(token));
-    let mut join = request.join.clone();
-    let mut stream = tokenizer.stream_after(session.tokens(), request.special);
-    let started = Instant::now();
-    let mut finish = Finish {
-        reason: FinishReason::Length,
-        stop_token: None,
-        stop_text: None,
-        tokens: 0,
-        elapsed: Duration::ZERO,
-    };
-    let mut guard = Guard { tokenizer, ends: &request.stop_tokens, syntax: request.syntax.clone() };
-    let argmax =
-        sampler.takes_the_likeliest() && !request.logprobs && request.top == 0 && request.syntax.is_none();
-    let Beginning { token: mut chosen, mut known_bytes } =
-        heal::begin(session, &mut sampler, &mut stream, &request.healed, &guard)?;
-    while finish.tokens < request.max_tokens {
+    let mut generation = Generation::new(&model, request, session.tokens())?;
+    let argmax = generation.takes_the_likeliest();
+    let Generation { sampler, stream, guard, known_bytes, .. } = &mut generation;
+    let Beginning { token: mut chosen, known_bytes: known } =
+        heal::begin(session, sampler, stream, &request.healed, guard)?;
+    *known_bytes = known;
+    while request.max_tokens > 0 {
         let token = match chosen.take() {
             Some(token) => token,
-            None => guard.choose(&mut sampler, session.logits(), &stream)?,
+            None => generation.choose(session.logits())?,
         };
-        if request.stop_tokens.contains(&token) || (tokenizer.is_eog(token) && !request.ignore_eos) {
-            finish.reason = FinishReason::Stop;
-            finish.stop_token = Some(token);
-            break;
-        }
-        finish.tokens += 1;
-        let top = if request.top > 0 { top_logprobs(session.logits(), request.top)? } else { Vec::new() };
-        let logprob = if request.logprobs { Some(logprob(session.logits(), token)?) } else { None };
-        guard.read(&stream, token, known_bytes);
-        let text = stream.push(token);
-        let mut streamed = stops.push(&text[std::mem::take(&mut known_bytes)..]);
-        if let Some(join) = &mut join {
-            streamed.text = join.push(&streamed.text);
-        }
-        let flow = on_piece(&Piece { text: &streamed.text, token: Some(token), logprob, top: &top });
-        if let Some(index) = streamed.stop {
-            finish.reason = FinishReason::Stop;
-            finish.stop_text = Some(request.stop[index].clone());
-            break;
-        }
-        if join.as_ref().is_some_and(Join::done) {
-            finish.reason = FinishReason::Stop;
-            break;
-        }
-        if flow.is_break() {
-            finish.reason = FinishReason::Interrupted;
-            break;
-        }
-        if finish.tokens == request.max_tokens {
+        if generation.push(token, session.logits(), on_piece)?.is_break() {
             break;
         }
         if session.tokens().len() == session.context() {
-            finish.reason = FinishReason::Context;
+            generation.stop(FinishReason::Context);
             break;
         }
-        sampler.accept(token);
         if argmax && session.goes_ahead() {
             // The device chooses, and logits stay there.
             chosen = Some(session.step(token)?);
@@ -242,25 +326,12 @@ pub fn generate(
         match session.feed(&[token], &mut |_| ControlFlow::Continue(())) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {
-                finish.reason = FinishReason::Interrupted;
+                generation.stop(FinishReason::Interrupted);
                 break;
             }
             Err(error) => return Err(error),
         }
     }
-    finish.elapsed = started.elapsed();
     session.settle();
-    let mut rest = String::new();
-    if finish.stop_text.is_none() {
-        rest = stops.push(stream.finish()).text;
-        rest.push_str(&stops.finish());
-    }
-    if let Some(join) = &mut join {
-        rest = join.push(&rest);
-        rest.push_str(&join.finish());
-    }
-    if !rest.is_empty() {
-        let _ = on_piece(&Piece { text: &rest, token: None, logprob: None, top: &[] });
-    }
-    Ok(finish)
+    Ok(generation.end(on_piece))
 }

@@ -8,7 +8,7 @@ use crate::kv::SequenceId;
 use crate::model::Model;
 use crate::sample::{logprob, top_logprobs};
 use crate::scheduler::{Listener, Progress, Request, Scheduler, Wanted};
-use crate::session::{self, Prepared, SessionOptions};
+use crate::session::{self, Batches, Prepared, SessionOptions};
 use crate::text::Tokenizer;
 use crate::window::{Reader, Seen};
 
@@ -73,7 +73,9 @@ pub fn score(
         )));
     }
     let rows = (MAX_LOGITS_BYTES / (4 * model.plan().vocab)).clamp(1, MAX_ROWS);
-    let Prepared { mut scheduler, mut reader, .. } = session::prepare(model, options, window.min(n), rows)?;
+    let batches = Batches { sequences: 1, logits: rows };
+    let Prepared { mut scheduler, mut reader, .. } =
+        session::prepare(model, options, window.min(n), batches)?;
     let sequence = scheduler.kv_mut().add();
     let total = total_tokens(n, window, overlap);
     let (mut start, mut done) = (0, 0);

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cchaha_plan::{Footprint, Limits};
+use cchaha_plan::{Footprint, Limits, PAGE_CELLS};
 use cchaha_shaders::Gpu;
 
 use crate::device::{self, Device, Opened};
@@ -109,7 +109,7 @@ impl Session {
     pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Session> {
         let context = context(model, options)?;
         let Prepared { mut scheduler, reader, footprint, backend_name, gpu } =
-            prepare(model, options, context, 1)?;
+            prepare(model, options, context, Batches { sequences: 1, logits: 1 })?;
         let sequence = scheduler.kv_mut().add();
         Ok(Session {
             model: model.clone(),
@@ -312,12 +312,21 @@ pub(crate) struct Prepared {
     pub(crate) gpu: Option<Gpu>,
 }
 
-/// Opens the device and prepares the model on it for `context` tokens and `logits` rows a batch, if that fits.
+/// What batches hold at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batches {
+    /// Sequences, each with a context of its own.
+    pub(crate) sequences: usize,
+    /// Rows of logits.
+    pub(crate) logits: usize,
+}
+
+/// Opens the device and prepares the model on it for sequences of `context` tokens, if that fits.
 pub(crate) fn prepare(
     model: &Model,
     options: &SessionOptions,
     context: usize,
-    logits: usize,
+    batches: Batches,
 ) -> Result<Prepared> {
     if options.batch == 0 {
         return Err(Error::usage("a batch of 0 tokens evaluates nothing; give 1 or more"));
@@ -332,7 +341,10 @@ pub(crate) fn prepare(
     let shares = options.window.shares(context)?;
     let shuffled = options.rope.is_some_and(|rope| rope.shuffled);
     let mut reader = Reader::new(&plan, shares, shuffled, options.window.language);
-    let mut cells = context;
+    let mut cells = match batches.sequences {
+        1 => context,
+        n => n * context.next_multiple_of(PAGE_CELLS),
+    };
     if let Some(shares) = &shares {
         plan = Arc::new(window::budgeted(&plan, shares));
         if let Some(kept) = shares.kept {
@@ -348,7 +360,7 @@ pub(crate) fn prepare(
         }
     }
     let Opened { backend, gpu } = device::open(options)?;
-    let limits = Limits { cells, batch: options.batch.min(cells), logits };
+    let limits = Limits { cells, batch: options.batch.min(cells), logits: batches.logits };
     let footprint = backend.footprint(&plan, &limits);
     check_memory(model, footprint, cells)?;
     let mut scheduler = Scheduler::new(plan, backend.as_ref(), limits, options.response)?;

@@ -9,8 +9,8 @@ use cchaha::plan::{Backend, Limits, PAGE_CELLS};
 use cchaha::sample::SampleParams;
 use cchaha::text::Special;
 use cchaha::{
-    Device, ErrorKind, FinishReason, GenerateRequest, Listener, Model, Progress, Request, Scheduler,
-    ScoreRequest, SequenceId, Session, SessionOptions, Wanted, generate, heal, score,
+    Device, ErrorKind, FinishReason, GenerateRequest, Job, Listener, Model, Progress, Request, Scheduler,
+    ScoreRequest, SequenceId, Session, SessionOptions, Wanted, generate, generate_all, heal, score,
 };
 use cchaha_kernels::{Cpu, CpuOptions, Oracle};
 
@@ -555,4 +555,54 @@ fn healed_prompts_go_on_where_they_end() {
     let mut prompt = other.tokenizer().encode_prompt("def f(", Special::Plain);
     let before = prompt.clone();
     assert!(heal(other.tokenizer(), &mut prompt).is_empty() && prompt == before);
+}
+
+#[test]
+fn an_answer_does_not_depend_on_those_written_with_it() {
+    everywhere(|model, options| {
+        let options = SessionOptions { ctx: Some(96), ..options.clone() };
+        let jobs: Vec<Job> = [5, 33, 1, 90, 17]
+            .into_iter()
+            .zip(0..)
+            .map(|(n, seed)| {
+                let sample = match seed % 2 {
+                    0 => SampleParams::greedy(),
+                    _ => SampleParams { seed, temperature: 1.0, ..SampleParams::default() },
+                };
+                let request = GenerateRequest { max_tokens: 12, sample, ..GenerateRequest::default() };
+                Job { prompt: tokens(model, n, seed), request }
+            })
+            .collect();
+        let alone: Vec<_> = jobs
+            .iter()
+            .map(|job| {
+                let (mut session, mut text) = (session(model, &options), String::new());
+                session.set_prompt(&job.prompt, &mut go_on).expect("it fits");
+                let finish = generate(&mut session, &job.request, &mut |piece| {
+                    text.push_str(piece.text);
+                    ControlFlow::Continue(())
+                });
+                let finish = finish.expect("it answers");
+                (text, finish.tokens, finish.reason)
+            })
+            .collect();
+        assert!(
+            alone.iter().any(|(_, _, reason)| *reason == FinishReason::Context),
+            "90 + 12 tokens do not fit"
+        );
+        for at_once in [1, 3, 8] {
+            let mut together = vec![None; jobs.len()];
+            let mut on_answer = |job: usize, text, finish: cchaha::Finish| {
+                assert!(together[job].is_none(), "once each");
+                together[job] = Some((text, finish.tokens, finish.reason));
+                ControlFlow::Continue(())
+            };
+            generate_all(model, &options, &jobs, at_once, &mut on_answer, &mut || ControlFlow::Continue(()))
+                .expect("they answer");
+            assert_eq!(together.into_iter().flatten().collect::<Vec<_>>(), alone, "{at_once} at once");
+        }
+        let stop = &mut || ControlFlow::Break(());
+        let stopped = generate_all(model, &options, &jobs, 2, &mut |_, _, _| ControlFlow::Continue(()), stop);
+        assert_eq!(stopped.expect_err("it was told to").kind(), ErrorKind::Interrupted);
+    });
 }

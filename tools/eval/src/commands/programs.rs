@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cchaha::chat::{ChatTemplate, Message};
 use cchaha::sample::SampleParams;
 use cchaha::text::Special;
-use cchaha::{GenerateRequest, Model, Session, SessionOptions, generate};
+use cchaha::{Finish, GenerateRequest, Job, Model, SessionOptions, generate_all};
 use cchaha_cli::args::{above_zero, positive};
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
@@ -60,6 +61,10 @@ pub(crate) struct Programs {
     /// Most tokens of an answer
     #[arg(short, long, value_name = "N", value_parser = positive, default_value_t = 768)]
     n_predict: usize,
+
+    /// Answers written at once; none depends on the others
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 8)]
+    parallel: usize,
 
     /// Seconds a program may run
     #[arg(long, value_name = "S", value_parser = positive, default_value_t = 10)]
@@ -141,52 +146,57 @@ impl Programs {
         let limits = Limits { wall: Duration::from_secs(self.timeout as u64), memory_mib: 4096 };
         let sandbox = Sandbox::new(&self.python, self.allow_network, limits)?;
         let model = self.setup.model()?;
-        let options = SessionOptions { ctx: Some(model.context().min(4096)), ..self.setup.options() };
-        let mut session = Session::new(&model, &options)?;
         let template = template(&model)?;
         let stop = Stoppable::begin();
+        let all = tasks.iter().flat_map(|task| (0..self.samples).map(move |sample| (task, sample)));
+        let open: Vec<(&Task, usize)> =
+            all.filter(|(task, sample)| store.get(&key(task, *sample)).is_none()).collect();
+        let jobs = open.iter().map(|&(task, sample)| self.job(&model, &template, task, sample));
+        let jobs = jobs.collect::<Result<Vec<Job>>>()?;
+        let longest = jobs.iter().map(|job| job.prompt.len()).max().unwrap_or(0);
+        let ctx = (longest + self.n_predict).min(model.context());
+        let options = SessionOptions { ctx: Some(ctx), response: None, ..self.setup.options() };
         let mut bar = progress(benchmark.name);
-        for (i, task) in tasks.iter().enumerate() {
-            for sample in 0..self.samples {
-                let key = format!("{}#{sample}", task.id);
-                if store.get(&key).is_some() {
-                    continue;
-                }
-                if stop.requested() {
-                    return Err(Failure::interrupted());
-                }
-                let started = Instant::now();
-                let (answer, tokens) = self.answer(&mut session, &template, task, sample, &stop)?;
-                let program = self.program(task, &answer);
-                let seconds = started.elapsed().as_secs_f64();
-                let ended = sandbox.run(&program)?;
-                let result = match &ended {
-                    Ended::Passed => "passed".to_owned(),
-                    Ended::Failed(message) => message.clone(),
-                    Ended::TimedOut => "timed out".to_owned(),
-                };
-                let row = json!({
-                    "task": task.id, "sample": sample, "passed": ended == Ended::Passed, "result": result,
-                    "tokens": tokens, "seconds": (seconds * 100.0).round() / 100.0, "answer": answer,
-                });
-                store.put(&key, row)?;
-            }
-            bar.at(i + 1, tasks.len());
-        }
+        let total = tasks.len() * self.samples;
+        let mut done = total - jobs.len();
+        let mut failed = None;
+        let mut on_answer = |job: usize, answer: &str, finish: Finish| -> Result {
+            let (task, sample) = open[job];
+            let ended = sandbox.run(&self.program(task, answer))?;
+            let result = match &ended {
+                Ended::Passed => "passed".to_owned(),
+                Ended::Failed(message) => message.clone(),
+                Ended::TimedOut => "timed out".to_owned(),
+            };
+            let row = json!({
+                "task": task.id, "sample": sample, "passed": ended == Ended::Passed, "result": result,
+                "tokens": finish.tokens, "answer": answer,
+            });
+            store.put(&key(task, sample), row)?;
+            done += 1;
+            bar.at(done, total);
+            Ok(())
+        };
+        generate_all(
+            &model,
+            &options,
+            &jobs,
+            self.parallel,
+            &mut |job, answer, finish| {
+                failed = on_answer(job, &answer, finish).err();
+                if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            },
+            &mut || stop.flow(),
+        )?;
         drop(bar);
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
         self.report(benchmark, &tasks, &store)
     }
 
-    /// The model's answer, without what was put in its mouth, and its length in tokens.
-    fn answer(
-        &self,
-        session: &mut Session,
-        template: &ChatTemplate,
-        task: &Task,
-        sample: usize,
-        stop: &Stoppable,
-    ) -> Result<(String, usize)> {
-        let model = session.model().clone();
+    /// What the model is asked: its answer goes on with what is put in its mouth.
+    fn job(&self, model: &Model, template: &ChatTemplate, task: &Task, sample: usize) -> Result<Job> {
         let tokenizer = model.tokenizer();
         let prompt = match self.style {
             Style::Completion => tokenizer.encode_prompt(task.prompt.trim_end(), Special::Plain),
@@ -199,7 +209,6 @@ impl Programs {
                 tokenizer.encode(&begun, Special::Parse)
             }
         };
-        session.set_prompt(&prompt, &mut |_| stop.flow())?;
         let mut stops: Vec<&str> = STOPS.to_vec();
         match self.style {
             Style::Completion => stops.extend(COMPLETION_STOPS),
@@ -215,15 +224,7 @@ impl Programs {
             stop: stops.into_iter().map(str::to_owned).collect(),
             ..GenerateRequest::default()
         };
-        let mut text = String::new();
-        let finish = generate(session, &request, &mut |piece| {
-            text.push_str(piece.text);
-            stop.flow()
-        })?;
-        if stop.requested() {
-            return Err(Failure::interrupted());
-        }
-        Ok((text, finish.tokens))
+        Ok(Job { prompt, request })
     }
 
     /// What is run: a chat's answer is a whole program, a completion goes on with its prompt.
@@ -236,8 +237,8 @@ impl Programs {
 
     fn report(&self, benchmark: &Benchmark, tasks: &[Task], store: &Store) -> Result {
         let passed = |task: &Task| {
-            let keys = (0..self.samples).map(|sample| format!("{}#{sample}", task.id));
-            keys.filter(|key| store.get(key).is_some_and(|row| row["passed"] == true)).count()
+            let rows = (0..self.samples).filter_map(|sample| store.get(&key(task, sample)));
+            rows.filter(|row| row["passed"] == true).count()
         };
         let passed: Vec<usize> = tasks.iter().map(passed).collect();
         let mut table =
@@ -259,6 +260,10 @@ impl Programs {
         table.print(&mut out)?;
         out.flush()
     }
+}
+
+fn key(task: &Task, sample: usize) -> String {
+    format!("{}#{sample}", task.id)
 }
 
 fn read_tasks(path: &Path, benchmark: &Benchmark) -> Result<Vec<Task>> {

@@ -1,5 +1,8 @@
 //! Which pages to drop: finished bodies first, those with the least to do with the last tokens before the others; then
 //! signatures by the same measure; never the sinks, headers of open scopes, or the last tokens.
+//!
+//! Tried instead (SmolLM2, 5 files of 4096 tokens in 512 cells; sinks and last tokens 0.845 bits per byte, this 0.841): pages that queries of all
+//! layers choose least often 0.843 (counted since they left the window 0.867), three quarters for the last tokens 0.841, and both 0.847.
 
 use cchaha_plan::PAGE_CELLS;
 

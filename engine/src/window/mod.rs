@@ -70,15 +70,15 @@ const FULL: Policy = Policy {
 /// Attention sinks: the first tokens, which take what attention goes nowhere else (arXiv 2309.17453).
 const SINKS: u32 = 4;
 
-/// All policies; the last ones are controls and priors that studies compare.
-pub static POLICIES: [Policy; 14] = [
+/// All policies; the last ones are controls and priors that studies compare (`docs/code-window.md`).
+pub static POLICIES: [Policy; 13] = [
     FULL,
     Policy { name: "window", about: "the last tokens", budgeted: true, ..FULL },
     Policy { name: "sinks", about: "the first 4 and the last tokens", sinks: SINKS, budgeted: true, ..FULL },
     Policy {
         name: "pages",
-        about: "half the budget for the last tokens, half for pages the query chooses",
-        pages: 8,
+        about: "an eighth of the budget for the last tokens, the rest for pages the query chooses",
+        pages: 14,
         ..BUDGETED
     },
     Policy {
@@ -86,7 +86,7 @@ pub static POLICIES: [Policy; 14] = [
         about: "the same, with pinned headers of open scopes and of names in use",
         pins: 1,
         prior: Prior::Names,
-        pages: 7,
+        pages: 13,
         ..BUDGETED
     },
     Policy {
@@ -101,7 +101,7 @@ pub static POLICIES: [Policy; 14] = [
         about: "pages, with pinned headers and imports",
         pins: 2,
         prior: Prior::Headers,
-        pages: 6,
+        pages: 12,
         ..BUDGETED
     },
     Policy {
@@ -109,27 +109,14 @@ pub static POLICIES: [Policy; 14] = [
         about: "pages, with pinned headers of open scopes",
         pins: 1,
         prior: Prior::Open,
-        pages: 7,
+        pages: 13,
         ..BUDGETED
     },
+    Policy { name: "pages-8", about: "half of the budget for pages the query chooses", pages: 8, ..BUDGETED },
     Policy {
         name: "pages-12",
         about: "three quarters of the budget for pages the query chooses",
         pages: 12,
-        ..BUDGETED
-    },
-    Policy {
-        name: "pages-14",
-        about: "seven eighths of the budget for pages the query chooses",
-        pages: 14,
-        ..BUDGETED
-    },
-    Policy {
-        name: "structure-12",
-        about: "three quarters for pinned headers of names in use and for pages",
-        pins: 1,
-        prior: Prior::Names,
-        pages: 11,
         ..BUDGETED
     },
     Policy {
@@ -180,11 +167,11 @@ pub struct WindowOptions {
 
 impl Default for WindowOptions {
     fn default() -> WindowOptions {
-        WindowOptions { policy: &POLICIES[4], budget: None, language: &PLAIN }
+        WindowOptions { policy: &POLICIES[3], budget: None, language: &PLAIN }
     }
 }
 
-/// Least budget: half of it is the window, which must span more than a page for choices not to depend on batches.
+/// Least budget: the window must span more than a page for choices not to depend on batches.
 pub const MIN_BUDGET: usize = 4 * PAGE_CELLS;
 
 /// A policy with a budget, in cells.

@@ -2,6 +2,9 @@
 //!
 //! The bounds of a page are sums over dimensions in eight lanes, which the compiler turns into vectors on every target; in
 //! one long chain of additions they would cost as much as the attention they save.
+//!
+//! Query heads that share keys choose by their largest bound. Relative to each head's own best page (0.733 bits per byte where this has 0.715: SmolLM2, 5
+//! files of 4096 tokens in 512 cells) and by the sum of each head's softmax over pages (0.730) they choose worse.
 
 use cchaha_plan::PAGE_CELLS;
 

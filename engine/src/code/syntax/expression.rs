@@ -34,7 +34,7 @@ pub(super) struct Expression {
     operator_len: usize,
 }
 
-const KEYWORDS: [&[u8]; 31] = [
+const KEYWORDS: [&[u8]; 29] = [
     b"and",
     b"as",
     b"assert",
@@ -46,7 +46,6 @@ const KEYWORDS: [&[u8]; 31] = [
     b"elif",
     b"else",
     b"except",
-    b"exec",
     b"finally",
     b"for",
     b"from",
@@ -65,7 +64,6 @@ const KEYWORDS: [&[u8]; 31] = [
     b"while",
     b"with",
     b"yield",
-    b"print",
 ];
 
 /// Keywords that may come after a value.
@@ -75,10 +73,10 @@ const AFTER_VALUE: [&[u8]; 12] =
 /// First words that are names as well.
 const SOFT: [&[u8]; 3] = [b"match", b"case", b"type"];
 
-const OPERATORS: [&[u8]; 34] = [
-    b"+", b"-", b"*", b"/", b"//", b"%", b"@", b"**", b"<<", b">>", b"&", b"|", b"^", b"~", b"<", b">",
-    b"<=", b">=", b"==", b"!=", b"=", b"+=", b"-=", b"*=", b"/=", b"//=", b"%=", b"@=", b"&=", b"|=", b"^=",
-    b">>=", b"<<=", b"**=",
+const OPERATORS: [&[u8]; 36] = [
+    b":=", b"->", b"+", b"-", b"*", b"/", b"//", b"%", b"@", b"**", b"<<", b">>", b"&", b"|", b"^", b"~",
+    b"<", b">", b"<=", b">=", b"==", b"!=", b"=", b"+=", b"-=", b"*=", b"/=", b"//=", b"%=", b"@=", b"&=",
+    b"|=", b"^=", b">>=", b"<<=", b"**=",
 ];
 
 /// Prefixes of literals.
@@ -119,7 +117,6 @@ impl Expression {
         self.last = match word {
             _ if self.last == Last::Dot => Last::Name,
             _ if first && SOFT.contains(&word) => Last::Any,
-            b"print" | b"exec" => Last::Name,
             _ if KEYWORDS.contains(&word) => Last::Keyword,
             _ if word.first().is_some_and(u8::is_ascii_digit) => Last::Number,
             _ => Last::Name,
@@ -183,41 +180,37 @@ impl Expression {
     }
 
     fn operator(&mut self, byte: u8, header: bool) -> bool {
-        let walrus = byte == b'=' && self.operator[..self.operator_len] == *b":";
-        let arrow = byte == b'>' && self.operator[..self.operator_len] == *b"-";
-        let longer = self.operator_len < 3 && {
-            self.operator[self.operator_len] = byte;
-            let bytes = &self.operator[..=self.operator_len];
-            OPERATORS.iter().any(|operator| operator.starts_with(bytes))
-        };
-        if self.operator_len > 0 && !longer && !walrus && !arrow {
+        let is_one = |bytes: &[u8]| OPERATORS.iter().any(|operator| operator.starts_with(bytes));
+        let mut longer = self.operator;
+        if let Some(next) = longer.get_mut(self.operator_len) {
+            *next = byte;
+        }
+        if self.operator_len < longer.len() && is_one(&longer[..=self.operator_len]) {
+            self.operator = longer;
+            self.operator_len += 1;
+        } else {
             // Another operator right behind the last.
             self.before = self.last;
-            (self.operator, self.operator_len) = ([byte, 0, 0], 0);
+            (self.operator, self.operator_len) = ([byte, 0, 0], 1);
         }
-        self.operator_len += 1;
+        let operator = &self.operator[..self.operator_len];
         let value = matches!(self.before, Last::Name | Last::Number | Last::Text | Last::Close | Last::Any);
-        let known = walrus
-            || arrow
-            || OPERATORS.iter().any(|known| known.starts_with(&self.operator[..self.operator_len]));
-        let allowed = known
-            && match &self.operator[..self.operator_len] {
-                b"+" | b"-" | b"~" => self.before != Last::Dot,
-                b"*" | b"**" => !matches!(self.before, Last::Dot | Last::Star),
-                b"@" => value || self.before == Last::Start,
-                // `def f(a, /)` and `a, = b`.
-                b"/" | b"=" => value || walrus || self.before == Last::Comma,
-                _ => value && (header || !arrow),
-            };
-        self.last = match &self.operator[..self.operator_len] {
+        let allowed = match operator {
+            b"+" | b"-" | b"~" => self.before != Last::Dot,
+            b"*" | b"**" => !matches!(self.before, Last::Dot | Last::Star),
+            b"@" => value || self.before == Last::Start,
+            b"->" => value && header,
+            // `def f(a, /)` and `a, = b`.
+            b"/" | b"=" => value || self.before == Last::Comma,
+            _ => value && is_one(operator),
+        };
+        self.last = match operator {
+            // `import *`
+            b"*" if self.before == Last::Keyword => Last::Any,
             b"*" | b"**" if !value || self.before == Last::Any => Last::Star,
             b"/" if self.before == Last::Comma => Last::Any,
             _ => Last::Operator,
         };
-        if self.last == Last::Star && self.before == Last::Keyword {
-            // `import *`
-            self.last = Last::Any;
-        }
         allowed
     }
 

@@ -33,7 +33,7 @@ pub struct GenerateRequest {
     pub special: bool,
     /// Where the text fills a hole: it ends where it meets what follows, and comes line by line.
     pub join: Option<Join>,
-    /// Choose no token that this, which has read the prompt, forbids; where every likely one is forbidden, the likeliest.
+    /// Choose no token that this, which has read the prompt, forbids, unless the 200 likeliest are forbidden.
     pub syntax: Option<Syntax>,
     /// The end of a prompt that [`crate::heal()`] took back; the session holds what comes before it. It is not given out again.
     pub healed: Vec<u32>,
@@ -105,11 +105,10 @@ impl Finish {
     }
 }
 
-/// The syntax of what is written, and the tokens that end it.
+/// The syntax of what is written.
 #[derive(Debug)]
 pub(crate) struct Guard<'a> {
     tokenizer: &'a Tokenizer,
-    ends: &'a [u32],
     syntax: Option<Syntax>,
 }
 
@@ -120,7 +119,7 @@ impl Guard<'_> {
     /// Whether a token may come after what `stream` has seen, less the first `known` bytes, which have come already.
     pub(crate) fn allows(&self, stream: &Stream<'_>, id: u32, known: usize) -> bool {
         let Some(syntax) = &self.syntax else { return true };
-        if self.tokenizer.is_eog(id) || self.ends.contains(&id) {
+        if self.tokenizer.is_eog(id) {
             return syntax.may_end();
         }
         // A hybrid vocabulary has keywords and line breaks with their indentation as tokens.
@@ -168,7 +167,8 @@ pub(crate) struct Generation<'a> {
     /// Bytes of the next token's text that the prompt has already.
     known_bytes: usize,
     finish: Finish,
-    started: Instant,
+    /// When the first token was chosen.
+    started: Option<Instant>,
 }
 
 impl<'a> Generation<'a> {
@@ -197,13 +197,13 @@ impl<'a> Generation<'a> {
             tokenizer,
             request,
             sampler,
-            guard: Guard { tokenizer, ends: &request.stop_tokens, syntax: request.syntax.clone() },
+            guard: Guard { tokenizer, syntax: request.syntax.clone() },
             stream: tokenizer.stream_after(prompt, request.special),
             stops: StopStrings::new(request.stop.clone())?,
             join: request.join.clone(),
             known_bytes: 0,
             finish,
-            started: Instant::now(),
+            started: None,
         })
     }
 
@@ -214,8 +214,14 @@ impl<'a> Generation<'a> {
         self.sampler.takes_the_likeliest() && !asks
     }
 
+    /// Whether there is to be any token.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.request.max_tokens > 0
+    }
+
     /// The next token.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        self.started.get_or_insert_with(Instant::now);
         self.guard.choose(&mut self.sampler, logits, &self.stream)
     }
 
@@ -265,7 +271,7 @@ impl<'a> Generation<'a> {
 
     /// Gives out what was held back.
     pub(crate) fn end(mut self, on_piece: &mut dyn FnMut(&Piece<'_>) -> ControlFlow<()>) -> Finish {
-        self.finish.elapsed = self.started.elapsed();
+        self.finish.elapsed = self.started.map_or(Duration::ZERO, |started| started.elapsed());
         let mut rest = String::new();
         if self.finish.stop_text.is_none() {
             rest = self.stops.push(self.stream.finish()).text;
@@ -306,7 +312,7 @@ pub fn generate(
     let Beginning { token: mut chosen, known_bytes: known } =
         heal::begin(session, sampler, stream, &request.healed, guard)?;
     *known_bytes = known;
-    while request.max_tokens > 0 {
+    while generation.is_wanted() {
         let token = match chosen.take() {
             Some(token) => token,
             None => generation.choose(session.logits())?,

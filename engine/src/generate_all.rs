@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::generate::{Finish, FinishReason, GenerateRequest, Generation};
+use crate::generate::{Finish, FinishReason, GenerateRequest, Generation, generate};
 use crate::kv::SequenceId;
 use crate::model::Model;
 use crate::scheduler::{Listener, Progress, Request, Wanted};
-use crate::session::{self, Batches, Prepared, SessionOptions};
+use crate::session::{self, Batches, Prepared, Session, SessionOptions};
 
 /// A prompt and how to continue it.
 #[derive(Clone, Debug)]
@@ -37,8 +37,7 @@ struct Slot<'a> {
 /// ends, by the job's index, and may end it all; `progress` is asked after every batch whether to go on.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Usage`] for prompts that are empty, unknown or longer than the context, and for models and options whose attention depends on
-/// the text's structure, which [`crate::Session`] reads; [`crate::ErrorKind::Interrupted`] where `progress` breaks; those of the device.
+/// [`crate::ErrorKind::Usage`] for prompts that are empty, unknown, longer than the context or to be healed; [`crate::ErrorKind::Interrupted`] where `progress` breaks; those of the device.
 pub fn generate_all(
     model: &Arc<Model>,
     options: &SessionOptions,
@@ -50,21 +49,22 @@ pub fn generate_all(
     let context = session::context(model, options)?;
     for job in jobs {
         session::check_tokens(model, &job.prompt)?;
-        if job.prompt.is_empty() || job.prompt.len() >= context || !job.request.healed.is_empty() {
+        if job.prompt.is_empty() || job.prompt.len() > context {
             return Err(Error::usage(format!(
-                "a prompt of {} tokens cannot be continued in a context of {context}",
+                "a prompt has {} tokens, but must have 1 to {context}, the context",
                 job.prompt.len()
             )));
+        }
+        if !job.request.healed.is_empty() {
+            return Err(Error::usage("several answers at once do not heal their prompts"));
         }
     }
     let at_once = at_once.clamp(1, jobs.len().max(1));
     let Prepared { mut scheduler, reader, .. } =
         session::prepare(model, options, context, Batches { sequences: at_once, logits: at_once })?;
     if reader.reads() {
-        return Err(Error::usage(format!(
-            "{} reads the structure of its text, one text at a time",
-            model.name()
-        )));
+        drop(scheduler);
+        return one_by_one(model, options, jobs, on_answer, progress);
     }
     let mut waiting: VecDeque<usize> = (0..jobs.len()).collect();
     let mut slots: Vec<Slot<'_>> = Vec::new();
@@ -98,18 +98,23 @@ pub fn generate_all(
         let mut i = 0;
         while i < slots.len() {
             let Slot { generation, text, logits, .. } = &mut slots[i];
-            let token = generation.choose(logits)?;
-            let mut goes_on = generation.push(token, logits, &mut |piece| {
-                text.push_str(piece.text);
-                ControlFlow::Continue(())
-            })?;
+            let mut token = None;
+            let mut goes_on = ControlFlow::Break(());
+            if generation.is_wanted() {
+                let chosen = generation.choose(logits)?;
+                goes_on = generation.push(chosen, logits, &mut |piece| {
+                    text.push_str(piece.text);
+                    ControlFlow::Continue(())
+                })?;
+                token = Some(chosen);
+            }
             let full = scheduler.kv().len(slots[i].sequence) == context;
             if full && goes_on.is_continue() {
                 slots[i].generation.stop(FinishReason::Context);
                 goes_on = ControlFlow::Break(());
             }
             if goes_on.is_continue() {
-                slots[i].pending.push(token);
+                slots[i].pending.extend(token);
                 i += 1;
                 continue;
             }
@@ -124,6 +129,32 @@ pub fn generate_all(
             }
         }
     }
+}
+
+/// The same where attention depends on the structure of a text, which a session reads.
+fn one_by_one(
+    model: &Arc<Model>,
+    options: &SessionOptions,
+    jobs: &[Job],
+    on_answer: &mut dyn FnMut(usize, String, Finish) -> ControlFlow<()>,
+    progress: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<()> {
+    let mut session = Session::new(model, options)?;
+    for (i, Job { prompt, request }) in jobs.iter().enumerate() {
+        let mut text = String::new();
+        session.set_prompt(prompt, &mut |_| progress())?;
+        let finish = generate(&mut session, request, &mut |piece| {
+            text.push_str(piece.text);
+            progress()
+        })?;
+        if finish.reason == FinishReason::Interrupted {
+            return Err(Error::interrupted());
+        }
+        if on_answer(i, text, finish).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Hands the logits of a batch to the answers they belong to.

@@ -601,6 +601,14 @@ fn an_answer_does_not_depend_on_those_written_with_it() {
                 .expect("they answer");
             assert_eq!(together.into_iter().flatten().collect::<Vec<_>>(), alone, "{at_once} at once");
         }
+        let nothing =
+            Job { prompt: vec![1], request: GenerateRequest { max_tokens: 0, ..GenerateRequest::default() } };
+        let mut on_answer = |_, text: String, finish: cchaha::Finish| {
+            assert_eq!((text.as_str(), finish.tokens, finish.reason), ("", 0, FinishReason::Length));
+            ControlFlow::Continue(())
+        };
+        generate_all(model, &options, &[nothing], 1, &mut on_answer, &mut || ControlFlow::Continue(()))
+            .expect("nothing");
         let stop = &mut || ControlFlow::Break(());
         let stopped = generate_all(model, &options, &jobs, 2, &mut |_, _, _| ControlFlow::Continue(()), stop);
         assert_eq!(stopped.expect_err("it was told to").kind(), ErrorKind::Interrupted);

@@ -88,6 +88,46 @@ pub(super) struct Lexer {
     number: bool,
     mark: [u8; MARK],
     mark_len: u8,
+    field: Field,
+}
+
+/// Prefixes of formatted literals, with the bits of lower case.
+const FORMATTED: [u32; 6] =
+    [prefix(b" f"), prefix(b" t"), prefix(b"fr"), prefix(b"rf"), prefix(b"tr"), prefix(b"rt")];
+
+/// Replacement fields of formatted literals, where quotes do not end them (PEP 701).
+#[derive(Clone, Copy, Debug, Default)]
+struct Field {
+    /// Whether the literal has any.
+    there: bool,
+    depth: u32,
+    /// The last byte opened one; the same again is a brace of the text.
+    opened: bool,
+}
+
+impl Field {
+    fn new(there: bool) -> Field {
+        Field { there, ..Field::default() }
+    }
+
+    /// Whether a byte of the literal is part of a field.
+    #[inline]
+    fn holds(&mut self, byte: u8) -> bool {
+        if !self.there {
+            return false;
+        }
+        let opened = std::mem::take(&mut self.opened);
+        match byte {
+            b'{' if opened => self.depth = 0,
+            b'{' => {
+                self.opened = self.depth == 0;
+                self.depth += 1;
+            }
+            b'}' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        self.depth > 0
+    }
 }
 
 pub(super) fn is_word(byte: u8) -> bool {
@@ -114,6 +154,7 @@ impl Lexer {
             number: false,
             mark: [0; MARK],
             mark_len: 0,
+            field: Field::default(),
         }
     }
 
@@ -132,8 +173,10 @@ impl Lexer {
                 sink.text(byte);
                 self.state = match byte {
                     b'\n' if !escaped && !self.language.lexis.multiline => State::Code,
+                    b'\r' if escaped => return,
                     _ if escaped => State::Text { quote, escaped: false },
                     b'\\' => State::Text { quote, escaped: true },
+                    _ if self.field.holds(byte) => return,
                     _ if byte == quote => State::Code,
                     _ => return,
                 };
@@ -147,12 +190,13 @@ impl Lexer {
         self.state = State::Template { escaped: false, dollar: false };
     }
 
-    /// Whether this byte would end a literal that is not over.
+    /// Whether this byte would end a literal that is not over. In markup inside of JavaScript nobody knows.
     pub(super) fn breaks_literal(&self, byte: u8) -> bool {
         match self.state {
+            _ if self.language.lexis.regex => false,
             State::Text { escaped, .. } => byte == b'\n' && !escaped && !self.language.lexis.multiline,
             State::Quotes { n, .. } => byte == b'\n' && n == 1,
-            State::Regex { .. } | State::Character { .. } | State::RawMark => byte == b'\n',
+            State::Character { .. } | State::RawMark => byte == b'\n',
             _ => false,
         }
     }
@@ -198,7 +242,10 @@ impl Lexer {
                 sink.text(byte);
             }
             // C++ and C23 group digits with apostrophes.
-            b'\'' if lexis.preprocessor && number => sink.code(b'_'),
+            b'\'' if lexis.preprocessor && number => {
+                self.word_len = 1;
+                sink.code(b'_');
+            }
             b'\'' if lexis.lifetimes => self.state = State::Tick(None),
             b'`' if lexis.raw_backtick => {
                 self.state = State::Backtick;
@@ -209,6 +256,7 @@ impl Lexer {
                 sink.text(byte);
             }
             _ if lexis.triple.contains(&byte) => {
+                self.field = Field::new(FORMATTED.contains(&(word | 0x2020)));
                 self.state = State::Quotes { quote: byte, n: 1 };
                 sink.text(byte);
             }
@@ -249,7 +297,8 @@ impl Lexer {
             }
             State::Triple { quote, run, escaped } => {
                 sink.text(byte);
-                let run = if byte == quote && !escaped { run + 1 } else { 0 };
+                let held = !escaped && self.field.holds(byte);
+                let run = if byte == quote && !escaped && !held { run + 1 } else { 0 };
                 self.state = match run {
                     3 => State::Code,
                     _ => State::Triple { quote, run, escaped: !escaped && byte == b'\\' },

@@ -59,7 +59,7 @@ fn what_it_writes_keeps_the_syntax() {
                 .allows(text.trim_end().as_bytes(), false)
         };
         assert!(write(&["--syntax"]), "seed {seed}");
-        broken += usize::from(!write(&["--no-syntax"]));
+        broken += usize::from(!write(&["--syntax=off"]));
     }
     assert!(broken >= 4, "at this temperature only {broken} of 8 are wrong without");
     fails(stories_run("complete", "--syntax -p prose").env("NO_COLOR", "1"), 2, &["--language"]);

@@ -79,8 +79,14 @@ const OPERATORS: [&[u8]; 36] = [
     b"|=", b"^=", b">>=", b"<<=", b"**=",
 ];
 
-/// Prefixes of literals.
-fn is_prefix(word: &[u8]) -> bool {
+/// `1if`, `0for`: digits and a keyword need no space between them.
+fn is_number_and_keyword(word: &[u8]) -> bool {
+    let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && AFTER_VALUE.contains(&&word[digits..])
+}
+
+/// Whether a word is the prefix of a literal, or none.
+pub(super) fn is_prefix(word: &[u8]) -> bool {
     word.len() <= 2 && word.iter().all(|byte| b"rRbBuUfFtT".contains(byte))
 }
 
@@ -100,14 +106,20 @@ impl Expression {
         self.operator_len = 0;
     }
 
+    /// Whether a word may be the prefix of another literal right behind the last one.
+    pub(super) fn may_be_prefix(&self, word: &[u8]) -> bool {
+        self.last == Last::Text && is_prefix(word)
+    }
+
     /// Whether a word may begin like this.
     pub(super) fn may_begin(&self, word: &[u8]) -> bool {
         let digit = word.first().is_some_and(u8::is_ascii_digit);
         if word.contains(&b'$') || (self.last == Last::Dot && digit) {
             return false;
         }
-        let continues = self.last == Last::Text && is_prefix(word);
-        !self.after_value() || continues || AFTER_VALUE.iter().any(|keyword| keyword.starts_with(word))
+        !self.after_value()
+            || self.may_be_prefix(word)
+            || AFTER_VALUE.iter().any(|keyword| keyword.starts_with(word))
     }
 
     /// A word, the `first` of its statement or not; whether it may come here.
@@ -116,7 +128,8 @@ impl Expression {
         let allowed = !self.after_value() || AFTER_VALUE.contains(&word);
         self.last = match word {
             _ if self.last == Last::Dot => Last::Name,
-            _ if first && SOFT.contains(&word) => Last::Any,
+            _ if (first || self.last == Last::Colon) && SOFT.contains(&word) => Last::Any,
+            _ if is_number_and_keyword(word) => Last::Keyword,
             _ if KEYWORDS.contains(&word) => Last::Keyword,
             _ if word.first().is_some_and(u8::is_ascii_digit) => Last::Number,
             _ => Last::Name,
@@ -124,12 +137,12 @@ impl Expression {
         allowed
     }
 
-    /// A literal, behind the word that is its prefix; whether it may come here.
-    pub(super) fn text(&mut self, prefix: &[u8]) -> bool {
+    /// A literal with its prefix; whether it may come here.
+    pub(super) fn text(&mut self) -> bool {
         self.pause();
         let allowed = !self.after_value() || self.last == Last::Text;
         self.last = Last::Text;
-        allowed && is_prefix(prefix)
+        allowed
     }
 
     /// A byte that is part of no word and no literal, in a `header` or not; whether it may come here.
@@ -153,7 +166,8 @@ impl Expression {
             }
             b',' | b';' => {
                 self.pause();
-                let allowed = !matches!(self.last, Last::Operator | Last::Open | Last::Dot | Last::Comma);
+                let twice = byte == b',' && self.last == Last::Comma;
+                let allowed = !twice && !matches!(self.last, Last::Operator | Last::Open | Last::Dot);
                 self.last = if byte == b',' { Last::Comma } else { Last::Colon };
                 allowed
             }
@@ -174,7 +188,6 @@ impl Expression {
                 self.last = Last::Colon;
                 allowed
             }
-            b'\\' => true,
             _ => self.operator(byte, header),
         }
     }

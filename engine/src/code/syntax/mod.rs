@@ -11,7 +11,7 @@ mod tests;
 use super::languages::{Language, Layout, Word};
 use super::lexer::{Lexer, Sink, is_word};
 use super::scanner::Name;
-use expression::Expression;
+use expression::{Expression, is_prefix};
 
 /// Reads a text and judges what may follow.
 #[derive(Clone, Debug)]
@@ -35,14 +35,18 @@ const CLAUSES: [(&[u8], &[&[u8]]); 4] = [
 #[derive(Clone, Copy, Debug)]
 struct Level {
     column: u32,
-    /// First word of its last statement.
-    word: Name,
+    /// First word of its last statement; `None` where that is not known.
+    word: Option<Name>,
 }
 
 impl Level {
     /// Whether only a clause of its last statement may follow.
     fn awaits_clause(&self) -> bool {
-        self.word.as_bytes() == b"try"
+        self.begins_with(b"try")
+    }
+
+    fn begins_with(&self, word: &[u8]) -> bool {
+        self.word.is_some_and(|name| name.as_bytes() == word)
     }
 }
 
@@ -59,8 +63,14 @@ struct Rules {
     word: Name,
     /// Whether the last thing was a value, so that `/` divides.
     value: bool,
+    /// The last byte of punctuation, and whether a value was before it.
+    last: u8,
+    value_before: bool,
     levels: Vec<Level>,
     column: u32,
+    line_has_code: bool,
+    /// The text begins inside of something.
+    cut: bool,
     /// A header has ended, and its block has not begun.
     awaits_block: bool,
     statement: Statement,
@@ -95,8 +105,12 @@ impl Syntax {
             directive: false,
             word: Name::EMPTY,
             value: false,
+            last: 0,
+            value_before: false,
             levels: Vec::new(),
             column: 0,
+            line_has_code: false,
+            cut: false,
             awaits_block: false,
             statement: Statement::default(),
             expression: Expression::default(),
@@ -114,11 +128,14 @@ impl Syntax {
 
     /// Reads text; what is wrong with it is forgiven.
     pub fn read(&mut self, text: &[u8]) {
+        // A byte order mark is part of no word.
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         text.iter().for_each(|&byte| self.push(byte));
         self.rules.fault = false;
     }
 
-    /// Whether `bytes` may come next. `whole` says that no byte of their last word or of the next line's indentation is still to come.
+    /// Whether `bytes` may come next. `whole` says that no byte of their last word is still to come, nor, where they have a line end, of
+    /// the next line's indentation, and that code follows there, not a comment.
     pub fn allows(&self, bytes: &[u8], whole: bool) -> bool {
         let mut after = self.clone();
         for &byte in bytes {
@@ -127,8 +144,8 @@ impl Syntax {
                 return false;
             }
         }
-        if whole && after.lexer.in_code() && !bytes.is_empty() {
-            after.rules.settle();
+        if whole && after.lexer.in_code() {
+            after.rules.settle(bytes.contains(&b'\n'));
         }
         !after.rules.fault
     }
@@ -159,10 +176,12 @@ impl Rules {
     }
 
     /// The word or the indentation so far is whole.
-    fn settle(&mut self) {
+    fn settle(&mut self, with_indentation: bool) {
         if !self.word.is_empty() {
-            self.end_word();
-        } else if !self.statement.begun && self.open.is_empty() && self.column > 0 {
+            if !self.expression.may_be_prefix(self.word.as_bytes()) {
+                self.end_word();
+            }
+        } else if with_indentation && !self.statement.begun && self.open.is_empty() && self.column > 0 {
             self.begin_statement();
         }
     }
@@ -182,8 +201,11 @@ impl Rules {
         if self.awaits_block != (column > top) && !self.levels.is_empty() {
             self.fault = true;
         }
-        if column > top || self.levels.is_empty() {
-            self.levels.push(Level { column, word: Name::EMPTY });
+        if self.levels.is_empty() {
+            self.cut = column > 0;
+            self.levels.push(Level { column, word: None });
+        } else if column > top {
+            self.levels.push(Level { column, word: Some(Name::EMPTY) });
         }
         self.awaits_block = false;
         self.leave(column);
@@ -191,7 +213,7 @@ impl Rules {
             Some(level) if level.column == column => {}
             // A text that was cut may begin deeper than it goes on.
             Some(_) => self.fault = true,
-            None => self.levels.push(Level { column, word: Name::EMPTY }),
+            None => self.levels.push(Level { column, word: None }),
         }
     }
 
@@ -214,7 +236,7 @@ impl Rules {
         self.statement.named = true;
         self.statement.header = matches!(meaning, Some(Word::Control | Word::Function | Word::Class));
         let Some(level) = self.levels.last_mut() else { return };
-        let before = std::mem::replace(&mut level.word, word);
+        let Some(before) = level.word.replace(word) else { return };
         let clause = CLAUSES.iter().find(|(clause, _)| *clause == word.as_bytes());
         let goes_on = clause.is_some_and(|(_, after)| after.contains(&before.as_bytes()));
         // `try` waits for a clause, and a clause for its statement.
@@ -243,6 +265,7 @@ impl Rules {
 
     fn end_line(&mut self) {
         self.column = 0;
+        self.line_has_code = false;
         let Statement { begun, header, colon, ends_in_colon, joined, .. } = self.statement;
         self.statement.joined = false;
         if joined {
@@ -256,7 +279,7 @@ impl Rules {
             let soft = self
                 .levels
                 .last()
-                .is_some_and(|level| [&b"match"[..], b"case"].contains(&level.word.as_bytes()));
+                .is_some_and(|level| level.begins_with(b"match") || level.begins_with(b"case"));
             self.fault |= header && !colon || ends_in_colon && !header && !soft || !self.expression.may_end();
             self.awaits_block |= ends_in_colon;
         }
@@ -272,7 +295,7 @@ impl Rules {
                 self.open.truncate(at);
             }
             // A text that was cut may close what it does not open.
-            None => self.fault |= byte != b'}' || self.colons() || !self.open.is_empty(),
+            None => self.fault |= !self.cut && (byte != b'}' || self.colons()) || !self.open.is_empty(),
         }
     }
 
@@ -293,14 +316,19 @@ impl Rules {
         let colon = byte == b':' && self.open.is_empty();
         self.statement.colon |= colon;
         self.statement.ends_in_colon = colon;
-        // `value! / 2` divides in TypeScript.
-        self.value = matches!(byte, b')' | b']' | b'}' | b'.') || (byte == b'!' && self.value);
+        // `value! / 2` divides in TypeScript, and so does `i++ / 2`; what comes after `<` may be the end of a tag.
+        let doubled = matches!(byte, b'+' | b'-') && self.last == byte && self.value_before;
+        self.value_before = self.value;
+        self.last = byte;
+        self.value =
+            matches!(byte, b')' | b']' | b'}' | b'.' | b'<') || (byte == b'!' && self.value) || doubled;
     }
 }
 
 impl Sink for Rules {
     fn code(&mut self, byte: u8) {
         if is_word(byte) {
+            self.line_has_code = true;
             self.begin_statement();
             self.word.push(byte);
             self.fault |= self.colons() && !self.may_begin(self.word.as_bytes());
@@ -322,11 +350,13 @@ impl Sink for Rules {
             // To a multiple of 8 (Python language reference, section 2.1.8).
             b'\t' => self.column = (self.column / 8 + 1) * 8,
             b'\x0c' => self.column = 0,
+            b'\\' => self.statement.joined = true,
             _ => {
-                self.directive |= byte == b'#' && self.language.lexis.preprocessor && !self.statement.begun;
+                self.directive |= byte == b'#' && self.language.lexis.preprocessor && !self.line_has_code;
+                self.line_has_code = true;
                 self.begin_statement();
                 self.name(Name::EMPTY);
-                self.statement.joined = byte == b'\\';
+                self.statement.joined = false;
                 self.punctuation(byte);
             }
         }
@@ -342,10 +372,15 @@ impl Sink for Rules {
     }
 
     fn text(&mut self, _byte: u8) {
-        let prefix = std::mem::replace(&mut self.word, Name::EMPTY);
+        self.line_has_code = true;
+        if is_prefix(self.word.as_bytes()) {
+            self.word.clear();
+        } else {
+            self.end_word();
+        }
         self.begin_statement();
         if self.colons() && !self.in_text {
-            self.fault |= !self.expression.text(prefix.as_bytes());
+            self.fault |= !self.expression.text();
         }
         self.in_text = true;
         self.name(Name::EMPTY);

@@ -37,16 +37,28 @@ fn right_programs_are_allowed() {
             "python",
             "x = [i async for i in y if not i in z]\nmatch = type.print(1_000, 0x1f, ...)\ntype A[T] = int\n@a.b(c)\nclass A(B): ...\n",
         ),
+        (
+            "python",
+            "def f(x):\n    return\"a\" if\"b\"in x else'c'\nz = 1if x else[0for _ in y]\nx = 1,; type A = int\nasync \\\n  def g(): pass\n",
+        ),
+        (
+            "python",
+            "x = f\"{d[\"a\"]:{w}}\" + F'{{' + rf\"\"\"{\n \", \".join(y)}\"\"\"\nprint(f'{x!r}}}')\n",
+        ),
+        ("python", "\u{feff}try:\n    a\nexcept E: b\ns = 'a\\\r\n  b'\r\n"),
+        ("python", "        return 1\n    elif x:\n        y\n    b,\n)\n"),
+        ("c", "extern \"C\" {\n#define OPEN {\nint x = 0xDE'AD'BEEF;\n}\n"),
+        ("javascript", "const a = i++ / 2; return <p>Don't</p>;\n"),
         ("python", "    deeper = 1\nfurther_out = 2\nfor i in x:\n\tpass\nelse:\n\tpass\n"),
         ("rust", "fn f<'a>(x: &'a str) -> char { match x { _ => '(' } } // )\n}\n"),
         ("javascript", "const f = (x) => `a ${x + `{${y}`} (`; a = b / c; d = /[(]/.test(e)\n"),
         ("c", "#define A {\nint f(void) { return '{'; } /* ) */\n"),
         ("go", "var s = `a\n(` + \"b\"\n"),
     ] {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         assert_eq!(fault(language, text), None, "{text:?}");
-        let mut syntax = Syntax::new(Language::named(language).unwrap()).unwrap();
-        syntax.read(text.as_bytes());
-        assert!(syntax.may_end(), "{text:?}");
+        let after = Syntax::after(Language::named(language).unwrap(), text.as_bytes());
+        assert!(after.unwrap().may_end(), "{text:?}");
     }
 }
 

@@ -80,7 +80,7 @@ impl Function<'_> {
         indentation(&self.source.text[self.header..])
     }
 
-    /// The part of `text` that belongs to the body: up to the first line of code that is indented no deeper than the header, lines
+    /// The part of `text` that belongs to the body: up to the first line of code or comment that is indented no deeper than the header, lines
     /// inside literals and brackets left out. `None` while that line has not come.
     fn body_end(&self, text: &str) -> Option<usize> {
         let mut scanner = Scanner::new(self.source.language);

@@ -1,11 +1,12 @@
 //! `complete`: continue a text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cchaha::code::Syntax;
+use cchaha::code::{Language, PLAIN, Syntax};
 use cchaha::text::Special;
 use cchaha::{GenerateRequest, heal};
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueHint};
 
 use crate::answer::Answer;
@@ -50,13 +51,9 @@ pub(crate) struct Complete {
     special: bool,
 
     /// Choose only tokens that keep the program's syntax in order: brackets, literals, and in Python indentation, clauses and
-    /// operators [default: only with the small model in the program]
-    #[arg(long, overrides_with = "no_syntax")]
-    syntax: bool,
-
-    /// Choose tokens without regard to syntax
-    #[arg(long)]
-    no_syntax: bool,
+    /// operators [default: on with the small model in the program and a language that is known, else off]
+    #[arg(long, value_name = "ON|OFF", num_args = 0..=1, require_equals = true, default_missing_value = "on", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    syntax: Option<bool>,
 
     /// Print one JSON object at the end
     #[arg(long)]
@@ -80,15 +77,21 @@ impl Complete {
         let special = if self.special { Special::Parse } else { Special::Plain };
         let mut prompt = model.tokenizer().encode_prompt(&text, special);
         let healed = heal(model.tokenizer(), &mut prompt);
+        let named = self.device.options().window.language.name != PLAIN.name;
+        // A file of another language is not what it looks like most.
+        let known = named
+            || self
+                .file
+                .as_deref()
+                .is_none_or(|path| path == Path::new("-") || Language::of_path(path).name != PLAIN.name);
         self.device.of_file(self.file.as_deref(), &text);
-        let is_small = self.model.is_embedded();
-        if is_small {
+        let language = if known { self.device.options().window.language } else { &PLAIN };
+        let small = self.model.is_embedded();
+        if small {
             self.sampling.spare_copies();
         }
-        let with_syntax = self.syntax || (is_small && !self.no_syntax);
-        let syntax =
-            with_syntax.then(|| Syntax::after(self.device.options().window.language, text.as_bytes()));
-        if self.syntax && syntax.as_ref().is_some_and(Option::is_none) {
+        let syntax = self.syntax.unwrap_or(small).then(|| Syntax::after(language, text.as_bytes()));
+        if self.syntax == Some(true) && syntax.as_ref().is_some_and(Option::is_none) {
             return Err(Failure::usage("--syntax needs a programming language: name it with --language"));
         }
         let request = GenerateRequest {

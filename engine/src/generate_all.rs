@@ -33,11 +33,12 @@ struct Slot<'a> {
     logits: Vec<f32>,
 }
 
-/// Continues each prompt; up to `at_once` of them together, each with a context of its own of the options' size. `on_answer` hears of each as it
-/// ends, by the job's index, and may end it all; `progress` is asked after every batch whether to go on.
+/// Continues each prompt; up to `at_once` of them together, each with a context of its own of the options' size. `on_answer` hears of
+/// each as it ends, by the job's index, and may end it all; `progress` is asked after every batch whether to go on.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Usage`] for prompts that are empty, unknown, longer than the context or to be healed; [`crate::ErrorKind::Interrupted`] where `progress` breaks; those of the device.
+/// [`crate::ErrorKind::Usage`] for prompts that are empty, unknown, longer than the context or to be healed;
+/// [`crate::ErrorKind::Interrupted`] where `progress` breaks; those of the device.
 pub fn generate_all(
     model: &Arc<Model>,
     options: &SessionOptions,

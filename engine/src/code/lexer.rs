@@ -174,9 +174,9 @@ impl Lexer {
                 self.state = match byte {
                     b'\n' if !escaped && !self.language.lexis.multiline => State::Code,
                     b'\r' if escaped => return,
+                    _ if self.field.holds(byte) && !escaped && byte != b'\\' => return,
                     _ if escaped => State::Text { quote, escaped: false },
                     b'\\' => State::Text { quote, escaped: true },
-                    _ if self.field.holds(byte) => return,
                     _ if byte == quote => State::Code,
                     _ => return,
                 };
@@ -297,7 +297,7 @@ impl Lexer {
             }
             State::Triple { quote, run, escaped } => {
                 sink.text(byte);
-                let held = !escaped && self.field.holds(byte);
+                let held = self.field.holds(byte);
                 let run = if byte == quote && !escaped && !held { run + 1 } else { 0 };
                 self.state = match run {
                     3 => State::Code,

@@ -43,7 +43,7 @@ fn right_programs_are_allowed() {
         ),
         (
             "python",
-            "x = f\"{d[\"a\"]:{w}}\" + F'{{' + rf\"\"\"{\n \", \".join(y)}\"\"\"\nprint(f'{x!r}}}')\n",
+            "x = f\"{d[\"a\"]:{w}}\" + F'{{' + rf\"\"\"{\n \", \".join(y)}\"\"\"\nprint(f'{x!r}}}', rf'\\{{', f\"\\N{DASH}\")\n",
         ),
         ("python", "\u{feff}try:\n    a\nexcept E: b\ns = 'a\\\r\n  b'\r\n"),
         ("python", "        return 1\n    elif x:\n        y\n    b,\n)\n"),

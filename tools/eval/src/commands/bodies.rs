@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(end("", "    return 1\n\ndef g"), Some(14));
         assert_eq!(end("    ", "        x = 1\n\n    "), None, "that line may go on");
         assert_eq!(end("    ", "        x = 1\n    y"), Some(14));
-        assert_eq!(end("", "    '''a\nb\n'''\nc"), Some(14), "a literal's lines are as they are");
+        assert_eq!(end("", "    '''a\nb\n'''\nc"), Some(15), "a literal's lines are as they are");
         assert_eq!(end("", "    f(\n1)\nc"), Some(10), "and so are those of a call");
     }
 

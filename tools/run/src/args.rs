@@ -109,7 +109,7 @@ pub(crate) struct WindowArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     kv_budget: Option<usize>,
 
-    #[arg(long, value_name = "POLICY", value_parser = policy(), default_value = "pages", help = policy_help())]
+    #[arg(long, value_name = "POLICY", value_parser = policy(), default_value = WindowOptions::default().policy.name, help = policy_help())]
     kv_policy: &'static Policy,
 
     /// What the text is written in, for structure, fold, scope and --syntax [default: by the file's extension or its text]

@@ -2,7 +2,7 @@
 //! of one line ends in it; and in Python, where blocks go by indentation, a header has a block, every line the indentation of an open
 //! one, clauses follow their statements, and values and operators take turns.
 //!
-//! A parser would forbid more. This forbids nothing that is right, and asking costs a few nanoseconds per byte.
+//! A parser would forbid more. Read byte by byte, this forbids nothing that is right, at about 40 ns a byte.
 
 mod expression;
 #[cfg(test)]

@@ -83,6 +83,7 @@ fn bench(c: &mut Criterion, kernel: &'static Kernel, format: Format) {
                     sequence: &sequence,
                     cell: &ids,
                     logits: &[0],
+                    coarse: &[],
                     sequences: &[&pages],
                     cells: &cells,
                 };

@@ -225,6 +225,7 @@ pub(crate) mod tests {
                 sequence: &vec![0; tokens.len()],
                 cell: &(first..first + tokens.len()).map(place).collect::<Vec<_>>(),
                 logits: &[tokens.len() as u32 - 1],
+                coarse: &[],
                 sequences: &[&pages],
                 cells: kv.cells(),
             };

@@ -43,6 +43,7 @@ fn seconds(backend: &dyn Backend, repeats: usize) -> Result<f64> {
         sequence: &[0; TOKENS],
         cell: &ids,
         logits: &[0],
+        coarse: &[],
         sequences: &[&pages],
         cells: &cells,
     };

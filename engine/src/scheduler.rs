@@ -60,6 +60,13 @@ pub trait Listener {
 /// Smallest first chunk while chunks are sized by time: enough for a matrix product to be one.
 const FIRST_CHUNK: usize = 32;
 
+/// Tokens of a request from which on those without logits are coarse ([`Batch::coarse`]): fewer take little time either way.
+const COARSE_FROM: usize = 64;
+
+/// The first tokens of a sequence, which all others attend to (arXiv 2309.17453), are never coarse: that takes the error of what follows
+/// 512 coarse tokens from 0.0065 to 0.0029 nats in Qwen2.5-Coder-0.5B, and to 0.0020 if the last 128 are not either.
+const FINE_HEAD: usize = 16;
+
 /// A runner with its KV table: the only place batches are made.
 pub struct Scheduler {
     plan: Arc<Plan>,
@@ -73,6 +80,8 @@ pub struct Scheduler {
     sequence: Vec<u32>,
     cell: Vec<u32>,
     logits: Vec<u32>,
+    /// Tokens without logits: they are only read.
+    coarse: Vec<bool>,
     /// For every row of logits: which request, which of its tokens.
     rows: Vec<(usize, usize)>,
 }
@@ -103,6 +112,7 @@ impl Scheduler {
             sequence: Vec::with_capacity(limits.batch),
             cell: Vec::with_capacity(limits.batch),
             logits: Vec::with_capacity(limits.logits),
+            coarse: Vec::with_capacity(limits.batch),
             rows: Vec::with_capacity(limits.logits),
         })
     }
@@ -190,6 +200,7 @@ impl Scheduler {
         self.sequence.clear();
         self.cell.clear();
         self.logits.clear();
+        self.coarse.clear();
         self.rows.clear();
         let mut taken = vec![0; requests.len()];
         for (i, request) in requests.iter().enumerate() {
@@ -212,6 +223,8 @@ impl Scheduler {
                     Wanted::Last => next[i] + t + 1 == request.tokens.len(),
                     Wanted::All => true,
                 };
+                let long = request.tokens.len() >= COARSE_FROM;
+                self.coarse.push(long && !wanted && first + t >= FINE_HEAD);
                 if wanted {
                     self.logits.push(self.tokens.len() as u32);
                     self.rows.push((i, next[i] + t));
@@ -240,6 +253,7 @@ impl Scheduler {
             sequence: &self.sequence,
             cell: &self.cell,
             logits: &self.logits,
+            coarse: &self.coarse,
             sequences: &pages,
             cells: self.kv.cells(),
         };

@@ -9,7 +9,10 @@
 //! stay inside the integer sum. The error of one value is at most `max / 65278`: even where one outlier is 300 times
 //! the group's root mean square it is 0.5% of that root mean square, what 8 bits per 32 values have without outliers.
 //!
-//! A group with an infinity or NaN has scale NaN and q = 0, so every product it enters is NaN. A group whose largest
+//! Coarse tokens ([`cchaha_plan::Batch::coarse`]) have 8 bits where a kernel can make use of that: per run of 32 values
+//! `x[c] = scale[c / 32] * q[c]`, `scale = max |x| of the run / 127`.
+//!
+//! A group (or run) with an infinity or NaN has scale NaN and q = 0, so every product it enters is NaN. One whose largest
 //! value is below 1e-30 counts as zero.
 
 /// Values that share a scale.
@@ -21,9 +24,17 @@ pub(crate) const LARGEST: i16 = 32639;
 /// Below this a group is zero: its inverse scale would overflow.
 const TINY: f32 = 1e-30;
 
-/// The scale of a group whose largest size is `largest`, and its inverse; the inverse is 0 where every `q` is.
-pub(crate) fn scale_of(largest: f32) -> (f32, f32) {
-    let most = f32::from(LARGEST);
+/// The largest `|q|` of a coarse token.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only AVX-512 kernels read coarse tokens")
+)]
+pub(crate) const LARGEST_COARSE: i16 = 127;
+
+/// The scale of a group whose largest size is `largest` and largest `|q|` is `most`, and its inverse; the inverse is 0 where
+/// every `q` is.
+pub(crate) fn scale_of(largest: f32, most: i16) -> (f32, f32) {
+    let most = f32::from(most);
     match largest {
         largest if !largest.is_finite() => (f32::NAN, 0.0),
         largest if largest < TINY => (0.0, 0.0),
@@ -69,8 +80,8 @@ pub(crate) struct Group {
     pub(crate) sums32: [f32; 8],
     /// Sums of 16 `q` each.
     pub(crate) sums16: [f32; 16],
-    /// One unit of `q`.
-    pub(crate) scale: f32,
+    /// One unit of `q`: of a coarse token one for each run of 32, else eight times the same.
+    pub(crate) scales: [f32; 8],
 }
 
 impl Group {
@@ -78,7 +89,7 @@ impl Group {
         planes: [Planes([[0; 32]; 2]); GROUP_LINES],
         sums32: [0.0; 8],
         sums16: [0.0; 16],
-        scale: 0.0,
+        scales: [0.0; 8],
     };
 }
 
@@ -91,6 +102,8 @@ pub(crate) struct Activations {
     pub(crate) lines: Vec<Lines>,
     /// Groups per token.
     pub(crate) per_token: usize,
+    /// Which tokens are coarse.
+    pub(crate) coarse: Vec<bool>,
 }
 
 impl Activations {
@@ -106,6 +119,7 @@ impl Activations {
             groups: vec![Group::ZERO; groups],
             lines: vec![[Line([0; 32]); GROUP_LINES]; groups],
             per_token: 0,
+            coarse: vec![false; tokens],
         }
     }
 

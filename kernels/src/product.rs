@@ -111,16 +111,18 @@ mod tests {
         matmul
     }
 
-    /// `x` holds whole rows of `cols` values.
-    fn product(kernel: &Kernel, weights: &[u8], x: &[f32], cols: usize) -> Vec<f32> {
+    /// `x` holds whole rows of `cols` values, of tokens that are coarse or not.
+    fn product(kernel: &Kernel, weights: &[u8], x: &[f32], coarse: &[bool], cols: usize) -> Vec<f32> {
         let (matmul, format, tokens) = (matmul(kernel), kernel.formats[0], x.len() / cols);
         let mut quantized = Activations::new(tokens, cols);
         let (lines, groups) = quantized.shape(tokens, cols);
         let per_token = groups.len() / tokens;
         let rows = lines.chunks_exact_mut(per_token).zip(groups.chunks_exact_mut(per_token));
-        for (x, (lines, groups)) in x.chunks_exact(cols).zip(rows) {
-            (matmul.quantize.expect("the row quantizes").row)(x, lines, groups);
+        let quantize = matmul.quantize.expect("the row quantizes");
+        for ((x, coarse), (lines, groups)) in x.chunks_exact(cols).zip(coarse).zip(rows) {
+            quantize.coarse.filter(|_| *coarse).unwrap_or(quantize.row)(x, lines, groups);
         }
+        quantized.coarse = coarse.iter().map(|coarse| *coarse && quantize.coarse.is_some()).collect();
         let p = Product {
             weights,
             format,
@@ -152,15 +154,20 @@ mod tests {
         let rows = registry().iter().filter(|row| row.layout().is_some() && row.isa.available());
         for kernel in rows {
             let format = kernel.formats[0];
-            for cols in (1..=18).map(|n| 32 * n).filter(|cols| cols % format.block_len() == 0) {
+            for cols in (1..=18)
+                .chain([48, 49, 103, 104])
+                .map(|n| 32 * n)
+                .filter(|cols| cols % format.block_len() == 0)
+            {
                 let n = ROWS * format.row_bytes(cols).expect("whole blocks");
                 // Bytes below 0x40: whatever they are scales or values of, they are finite and not large.
                 let weights: Vec<u8> = (0..n).map(|_| (bits() >> 18) as u8).collect();
                 let x: Vec<f32> = (0..TOKENS * cols).map(|_| bits() as f32 / 8_388_608.0 - 1.0).collect();
-                let together = product(kernel, &weights, &x, cols);
+                let coarse: Vec<bool> = (0..TOKENS).map(|_| bits() & 1 != 0).collect();
+                let together = product(kernel, &weights, &x, &coarse, cols);
                 assert!(together.iter().any(|y| *y != 0.0));
                 for (t, x) in x.chunks_exact(cols).enumerate() {
-                    let alone = product(kernel, &weights, x, cols);
+                    let alone = product(kernel, &weights, x, &coarse[t..=t], cols);
                     for (r, (a, b)) in alone.iter().zip(&together[t * ROWS..]).enumerate() {
                         assert_eq!(
                             a.to_bits(),

@@ -48,6 +48,11 @@ impl Kernel {
             }
     }
 
+    /// Whether it computes with 8-bit activations for coarse tokens ([`cchaha_plan::Batch::coarse`]).
+    pub fn reads_coarsely(&self) -> bool {
+        matches!(self.run, Run::MatMul(matmul) if matmul.quantize.is_some_and(|quantize| quantize.coarse.is_some()))
+    }
+
     /// How it wants its activations, unless as they are.
     pub(crate) fn layout(&self) -> Option<Layout> {
         match self.run {
@@ -62,8 +67,12 @@ impl Kernel {
 pub(crate) struct Quantize {
     pub(crate) layout: Layout,
     /// Quantizes one row.
-    pub(crate) row: fn(&[f32], &mut [Lines], &mut [Group]),
+    pub(crate) row: QuantizeRow,
+    /// Quantizes one row of a coarse token, where the kernel makes use of that.
+    pub(crate) coarse: Option<QuantizeRow>,
 }
+
+type QuantizeRow = fn(&[f32], &mut [Lines], &mut [Group]);
 
 /// A matrix kernel.
 #[derive(Clone, Copy, Debug)]
@@ -107,11 +116,13 @@ type TileFn = fn(&Product<'_>, &mut Scratch, &mut Tile<'_, f32>);
 const fn i16_row(name: &'static str, isa: Isa, formats: &'static [Format], product: TileFn) -> Kernel {
     let quantize = match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => Quantize { layout: Layout::Spread, row: avx512::quantize },
+        Isa::Avx512 => {
+            Quantize { layout: Layout::Spread, row: avx512::quantize, coarse: Some(avx512::quantize_coarse) }
+        }
         #[cfg(target_arch = "x86_64")]
-        _ => Quantize { layout: Layout::Runs, row: avx2::quantize },
+        _ => Quantize { layout: Layout::Runs, row: avx2::quantize, coarse: None },
         #[cfg(target_arch = "aarch64")]
-        _ => Quantize { layout: Layout::Runs, row: dotprod::quantize },
+        _ => Quantize { layout: Layout::Runs, row: dotprod::quantize, coarse: None },
     };
     let run = Run::MatMul(MatMul { quantize: Some(quantize), product });
     Kernel { name, op: "MatMul", formats, isa, exact: false, run }

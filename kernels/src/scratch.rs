@@ -33,8 +33,8 @@ impl Panel {
     pub(crate) const ROWS: usize = 16;
     /// Tokens that go through a panel together.
     pub(crate) const TOKENS: usize = 8;
-    /// Scales (8) and offsets (16) of a group.
-    pub(crate) const SIDES: usize = 24;
+    /// Scales (8), offsets (16) and integer scales (16) of a group.
+    pub(crate) const SIDES: usize = 40;
 
     /// The panel of rows of `cols` values. The end of a row that is no whole group may have scales of its own for three parts of it.
     pub(crate) const fn of(cols: usize) -> Panel {

@@ -187,6 +187,7 @@ mod tests {
                 sequence: &[0],
                 cell: &[cell],
                 logits: &[0],
+                coarse: &[],
                 sequences: &[held],
                 cells: &cells,
             };

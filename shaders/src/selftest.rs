@@ -138,6 +138,7 @@ fn run_line(runner: &mut dyn Runner, axes: usize) -> Result<Vec<f32>> {
             sequence: &vec![0; tokens],
             cell: &ids,
             logits: &(0..tokens as u32).collect::<Vec<_>>(),
+            coarse: &[],
             sequences: &[&[0, 1]],
             cells: &cells,
         })?);
@@ -254,6 +255,7 @@ fn run(runner: &mut dyn Runner, tokens: usize) -> Result<Vec<f32>> {
         sequence: &vec![0; tokens],
         cell: &ids,
         logits: &ids,
+        coarse: &[],
         sequences: &[&[0, 1]],
         cells: &cells,
     };

@@ -1,6 +1,6 @@
 """What exact arithmetic and llama.cpp say on real weights, for the same tokens.
 
-usage: real.py MODEL_DIR [NAME ...]   NAME: smollm2 qwen2.5-coder-0.5b gemma3-270m stories260K tiny (default: all)
+usage: real.py MODEL_DIR [NAME ...]   NAME: smollm2 qwen2.5-coder-0.5b gemma3-270m stories260K tiny long (default: all)
 
 llama.cpp, with its default CPU settings (f16 KV cache, flash attention, quantized activations), continues a prompt
 greedily; the float64 reference then gives the exact ln p of the very same tokens on the dequantized weights. Writes
@@ -14,7 +14,8 @@ NAME.json beside this file:
   llama_cpp_mean_abs_delta, llama_cpp_prefill_mean_abs_delta   mean |ln p - exact ln p| over the generated tokens
   llama_cpp                   version, settings and machine
 stories260K.json holds a list of such cases; its model stands in this folder. tiny.json has llama_cpp_mean_abs_delta and
-llama_cpp_prefill_mean_abs_delta of every tiny model over its golden greedy tokens.
+llama_cpp_prefill_mean_abs_delta of every tiny model over its golden greedy tokens. long.json has, by model, tokens of a real
+text (reference.py), exact_logprobs and llama_cpp_logprobs of what follows the first n_prompt of them, and the mean difference.
 """
 
 import json
@@ -100,6 +101,23 @@ def tiny():
     return lines({**table, "llama_cpp": SETTINGS})
 
 
+def long(model_dir):
+    """What follows a long prompt."""
+    n_prompt, text, cases = 512, (HERE / "reference.py").read_text(), {}
+    for name in ("smollm2", "qwen2.5-coder-0.5b", "gemma3-270m"):
+        path = Path(model_dir) / MODELS[name][0]
+        model, other = Model(path), Llama(path, n_ctx=1024)
+        tokens = other.tokenize(text)[: n_prompt + 256]
+        decode = picked(tokens, other.follow(tokens, n_prompt))[n_prompt - 1 :]
+        other.close()
+        exact = picked(tokens, model.logits(tokens[:-1]))[n_prompt - 1 :]
+        delta = float(np.abs(decode - exact).mean())
+        cases[name] = {"n_prompt": n_prompt, "tokens": tokens, "exact_logprobs": [*exact],
+                       "llama_cpp_logprobs": [*decode], "llama_cpp_mean_abs_delta": delta}
+        print(f"  {name}: {len(exact)} tokens behind {n_prompt}: mean |delta ln p| {delta:.6f}", flush=True)
+    return lines({**cases, "llama_cpp": SETTINGS})
+
+
 def lines(golden):
     return "{" + ",\n".join(f'"{k}": {json.dumps(v)}' for k, v in golden.items()) + "}"
 
@@ -107,6 +125,9 @@ def lines(golden):
 def main(model_dir, names):
     for name in names:
         print(name)
+        if name == "long":
+            (HERE / "long.json").write_text(long(model_dir) + "\n")
+            continue
         if name == "tiny":
             (HERE / "tiny.json").write_text(tiny() + "\n")
             continue
@@ -117,6 +138,6 @@ def main(model_dir, names):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or (unknown := set(sys.argv[2:]) - {*MODELS, "tiny"}):
+    if len(sys.argv) < 2 or (unknown := set(sys.argv[2:]) - {*MODELS, "tiny", "long"}):
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), sys.argv[2:] or [*MODELS, "tiny"])
+    main(Path(sys.argv[1]), sys.argv[2:] or [*MODELS, "tiny", "long"])

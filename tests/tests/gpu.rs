@@ -94,6 +94,7 @@ impl Line {
             sequence: &vec![0; n],
             cell: &(first..first + n).map(place).collect::<Vec<_>>(),
             logits: &[n as u32 - 1],
+            coarse: &[],
             sequences: &[pages],
             cells: self.kv.cells(),
         };

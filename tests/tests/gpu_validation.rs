@@ -45,6 +45,7 @@ fn exercise(gpu: &Gpu) {
                 sequence: &vec![0; n],
                 cell: &(first..first + n).map(place).collect::<Vec<_>>(),
                 logits: &[n as u32 - 1],
+                coarse: &[],
                 sequences: &[pages],
                 cells: kv.cells(),
             };

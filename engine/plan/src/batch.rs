@@ -1,6 +1,6 @@
 //! What a forward pass runs on: prefill, decode, speculative checks and many users at once are the same call.
 
-use crate::{Error, Limits, PAGE_CELLS, Plan, Result};
+use crate::{Error, Limits, PAGE_CELLS, Plan, Result, Rows};
 
 /// Position of a cell that holds nothing.
 pub const EMPTY: i32 = -1;
@@ -35,6 +35,9 @@ pub struct Batch<'a> {
     pub cell: &'a [u32],
     /// Tokens whose logits are wanted: indices below `n`, ascending.
     pub logits: &'a [u32],
+    /// Tokens that are only read, `[n]`, or empty for none: no other token is chosen by what comes out of them. Their activations may
+    /// be rounded more coarsely, to 8 bits of the largest of a run of 32 values.
+    pub coarse: &'a [bool],
     /// The pages of each sequence, oldest first. Sequences with a common prefix may share pages.
     pub sequences: &'a [&'a [u32]],
     /// State of all cells, this batch's tokens included.
@@ -42,6 +45,15 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Whether row `row` of a buffer with these rows belongs to a coarse token.
+    pub fn is_coarse(&self, rows: Rows, row: usize) -> bool {
+        let token = match rows {
+            Rows::Tokens => row,
+            Rows::Logits => self.logits[row] as usize,
+        };
+        self.coarse.get(token).is_some_and(|coarse| *coarse)
+    }
+
     /// Checks every index, so that kernels may rely on them.
     ///
     /// # Errors
@@ -62,6 +74,9 @@ impl Batch<'_> {
         }
         if self.logits.iter().any(|&row| row as usize >= n) || !self.logits.is_sorted_by(|a, b| a < b) {
             return fail("logits rows must be ascending token indices");
+        }
+        if !self.coarse.is_empty() && self.coarse.len() != n {
+            return fail("coarse must match the tokens or be empty");
         }
         if let Some(&token) = self.tokens.iter().find(|&&token| token as usize >= plan.vocab) {
             return fail(&format!("token {token} is not among the model's {}", plan.vocab));

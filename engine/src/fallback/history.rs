@@ -106,6 +106,7 @@ impl History {
                 sequence: &sequence,
                 cell: &cell,
                 logits: &[],
+                coarse: &[],
                 sequences: &lists.iter().map(pages).collect::<Vec<_>>(),
                 cells,
             })?;

@@ -29,6 +29,7 @@ impl Scheduler {
             sequence: &[0],
             cell: &[cell],
             logits: &[0],
+            coarse: &[],
             sequences: &[self.kv.pages(sequence)],
             cells: self.kv.cells(),
         };

@@ -1,6 +1,6 @@
 //! Mixture of experts: route every token, then run each expert once on the tokens that chose it.
 
-use cchaha_plan::{Activation, Observer, Result, Routing, Weight, WeightId};
+use cchaha_plan::{Activation, Batch, Observer, Result, Routing, Rows, Weight, WeightId};
 
 use super::matrix::{Matrix, Operands};
 use crate::activations::Activations;
@@ -66,6 +66,9 @@ pub(crate) struct Experts<'a> {
     /// `[tokens, cols]`.
     pub(crate) x: &'a [f32],
     pub(crate) tokens: usize,
+    /// Of this batch.
+    pub(crate) batch: &'a Batch<'a>,
+    pub(crate) rows: Rows,
 }
 
 impl Experts<'_> {
@@ -87,6 +90,7 @@ impl Experts<'_> {
             route(self.routing, scores, &mut buffers.indices[chosen.clone()], &mut buffers.weights[chosen]);
         }
         out[..self.tokens * cols].fill(0.0);
+        let coarse = |&(t, _): &(u32, f32)| self.batch.is_coarse(self.rows, t as usize);
         for expert in 0..n_experts {
             buffers.members.clear();
             for (slot, &index) in buffers.indices[..self.tokens * self.top_k].iter().enumerate() {
@@ -107,7 +111,8 @@ impl Experts<'_> {
             }
             for weight in [self.gate, self.up] {
                 if let Some(quantize) = matrix.quantizer(weight) {
-                    matrix.quantize(quantize, &buffers.rows, n, cols, quantized);
+                    let coarse = buffers.members.iter().map(coarse);
+                    matrix.quantize(quantize, &buffers.rows, cols, coarse, quantized);
                     break;
                 }
             }
@@ -123,7 +128,8 @@ impl Experts<'_> {
                 observer.input(down_id, expert, &buffers.hidden[..n * rows]);
             }
             if let Some(quantize) = matrix.quantizer(self.down) {
-                matrix.quantize(quantize, &buffers.hidden, n, rows, quantized);
+                let coarse = buffers.members.iter().map(coarse);
+                matrix.quantize(quantize, &buffers.hidden, rows, coarse, quantized);
             }
             let down = Operands { weight: self.down, expert, tokens: n, x: &buffers.hidden, quantized };
             matrix.multiply(down, None, Residual::None, &mut buffers.rows[..n * cols]);

@@ -61,17 +61,22 @@ impl Matrix<'_> {
         self.picked.matmul[weight.format as usize].quantize
     }
 
-    /// Quantizes `tokens` rows of `cols` values.
+    /// Quantizes rows of `cols` values, of the tokens for which `coarse` says whether they are.
     pub(crate) fn quantize(
         &mut self,
         quantize: Quantize,
         x: &[f32],
-        tokens: usize,
         cols: usize,
+        coarse: impl ExactSizeIterator<Item = bool>,
         to: &mut Activations,
     ) {
+        let tokens = coarse.len();
         if tokens == 0 {
             return; // a batch of which no logits are wanted
+        }
+        let mut flags = std::mem::take(&mut to.coarse);
+        for (flag, coarse) in flags.iter_mut().zip(coarse) {
+            *flag = coarse && quantize.coarse.is_some();
         }
         let (lines, groups) = to.shape(tokens, cols);
         let per_token = groups.len() / tokens;
@@ -81,9 +86,11 @@ impl Matrix<'_> {
         );
         self.pool.run(self.scratch, grids, |_, _, (mut lines, mut groups)| {
             for t in groups.rows() {
-                (quantize.row)(&x[t * cols..][..cols], lines.row(t), groups.row(t));
+                let row = quantize.coarse.filter(|_| flags[t]).unwrap_or(quantize.row);
+                row(&x[t * cols..][..cols], lines.row(t), groups.row(t));
             }
         });
+        to.coarse = flags;
     }
 
     /// Rows of the weight in one part.

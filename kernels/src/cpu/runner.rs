@@ -245,7 +245,8 @@ impl CpuRunner {
 
     /// Gets an input ready: shows it to the observer, and makes sure `quantized` holds it if this weight's kernel reads
     /// that.
-    fn quantize(&mut self, weight: WeightId, x: BufferId, tokens: usize) {
+    fn quantize(&mut self, weight: WeightId, x: BufferId, batch: &Batch<'_>) {
+        let tokens = self.rows(x, batch);
         if let Some(observer) = &mut self.observer {
             let cols = self.plan.buffer(x).width;
             observer.input(weight, 0, &self.buffers[x.index()][..tokens * cols]);
@@ -255,7 +256,9 @@ impl CpuRunner {
             && self.twin_of != Some(x)
         {
             let cols = self.plan.buffer(x).width;
-            matrix.quantize(quantize, &self.buffers[x.index()], tokens, cols, &mut self.quantized);
+            let rows = self.plan.buffer(x).rows;
+            let coarse = (0..tokens).map(|row| batch.is_coarse(rows, row));
+            matrix.quantize(quantize, &self.buffers[x.index()], cols, coarse, &mut self.quantized);
             self.twin_of = Some(x);
         }
     }
@@ -318,8 +321,8 @@ impl CpuRunner {
             }
             Op::GatedMatMul { gate, up, activation, x, scratch, out } => {
                 let tokens = self.rows(out, batch);
-                self.quantize(gate, x, tokens);
-                self.quantize(up, x, tokens);
+                self.quantize(gate, x, batch);
+                self.quantize(up, x, batch);
                 let (mut gate_out, mut buffer) = (self.take(scratch), self.take(out));
                 let operands = |weight| Operands {
                     weight: plan.weight(weight),
@@ -398,10 +401,9 @@ impl CpuRunner {
                     down: plan.weight(down),
                     activation,
                     x: &self.buffers[x.index()],
-                    tokens: match plan.buffer(out).rows {
-                        Rows::Tokens => batch.tokens.len(),
-                        Rows::Logits => batch.logits.len(),
-                    },
+                    tokens: self.rows(out, batch),
+                    rows: plan.buffer(out).rows,
+                    batch,
                 };
                 let observer = self.observer.as_deref_mut();
                 experts.run(
@@ -457,7 +459,7 @@ impl CpuRunner {
         out: BufferId,
     ) {
         let tokens = self.rows(out, batch);
-        self.quantize(weight, x, tokens);
+        self.quantize(weight, x, batch);
         let mut buffer = self.take(out);
         let operands = Operands {
             weight: plan.weight(weight),

@@ -9,10 +9,23 @@ pub(crate) const U: f64 = 1.0 / (1 << 24) as f64;
 /// Below the least normal f32 precision is absolute.
 pub(crate) const TINY: f64 = f32::MIN_POSITIVE as f64;
 
-/// Values that kernels which round activations may round together, at least and at most, and the steps on either side of zero.
+/// Values that every kernel which rounds activations rounds together, at least.
 pub(crate) const RUN: usize = 32;
-const GROUP: usize = 256;
-pub(crate) const STEPS: f64 = 32639.0;
+
+/// How kernels round activations to whole steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Steps {
+    /// Of the largest value.
+    pub(crate) most: f64,
+    /// Values that may be rounded together, at most.
+    group: usize,
+}
+
+impl Steps {
+    pub(crate) const FINE: Steps = Steps { most: 32639.0, group: 256 };
+    /// Of tokens that are only read.
+    pub(crate) const COARSE: Steps = Steps { most: 127.0, group: RUN };
+}
 
 /// Groups of smaller values may count as zero.
 const FAINT: f64 = 1e-30;
@@ -26,12 +39,19 @@ pub(crate) enum Rounding {
     /// Nothing.
     None,
     /// Activations that meet quantized weights become whole steps of their group.
-    Steps,
+    Steps(Steps),
     /// Weights and activations become half floats.
     Halves {
         /// Products and sums of 16 of them too.
         sums: bool,
     },
+}
+
+impl Rounding {
+    /// Steps on either side of zero.
+    pub(crate) fn most(self) -> f64 {
+        if let Rounding::Steps(steps) = self { steps.most } else { Steps::FINE.most }
+    }
 }
 
 /// Columns whose products are added up in half floats.
@@ -149,21 +169,22 @@ impl Weights {
         if let Rounding::Halves { sums } = rounding {
             return self.narrow_matmul(x, sums);
         }
-        let rounds = rounding == Rounding::Steps;
         let mut input = x.error.clone();
         let mut size: Vec<f64> = x.pairs().map(|(x, e)| x.abs() + e).collect();
-        if rounds && self.quantized {
-            for start in (0..self.cols).step_by(GROUP) {
-                let group = start..(start + GROUP).min(self.cols);
+        if let Rounding::Steps(Steps { most, group }) = rounding
+            && self.quantized
+        {
+            for start in (0..self.cols).step_by(group) {
+                let group = start..(start + group).min(self.cols);
                 let largest = size[group.clone()].iter().copied().fold(0.0, f64::max);
-                let half = if on_grid(&x.value[group.clone()], &x.error[group.clone()], largest) {
+                let half = if on_grid(&x.value[group.clone()], &x.error[group.clone()], largest / most) {
                     0.0
                 } else if largest < FAINT {
                     largest
                 } else {
                     // Half a step, and a little more because its place is computed in f32: three roundings of a
-                    // number of up to STEPS steps.
-                    largest / STEPS * (0.5 + STEPS * 3.0 * U)
+                    // number of up to `most` steps.
+                    largest / most * (0.5 + most * 3.0 * U)
                 };
                 for c in group {
                     input[c] += half;
@@ -236,8 +257,7 @@ fn is_half(x: f64) -> bool {
 }
 
 /// Whether rounding a group loses nothing: all values known, and whole multiples of a step that is a power of two.
-fn on_grid(x: &[f64], error: &[f64], largest: f64) -> bool {
-    let step = largest / STEPS;
+fn on_grid(x: &[f64], error: &[f64], step: f64) -> bool {
     step >= FAINT
         && step.log2().fract() == 0.0
         && error.iter().all(|&e| e == 0.0)

@@ -307,6 +307,7 @@ fn take_rows_takes_the_rows_that_are_wanted() {
                     sequence: &scene.sequence,
                     cell: &scene.cell,
                     logits: wanted,
+                    coarse: &[],
                     sequences: &[&[0]],
                     cells: &cells,
                 };

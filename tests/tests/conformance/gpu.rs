@@ -6,7 +6,7 @@ use cchaha_kernels::formats;
 use cchaha_plan::{ErrorKind, FORMATS, Format};
 use cchaha_shaders::{Blocks, Gpu, GpuOptions, Kernel, LAYOUTS, Layout, plain, registry};
 
-use crate::bound::Rounding;
+use crate::bound::{Rounding, Steps};
 use crate::subjects::Subject;
 
 /// Rows of the GPU's table that take part in an op.
@@ -109,7 +109,7 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
 /// What a row may do to operands. Those on cooperative matrices, and their twins in plain WGSL, add up in f32.
 fn rounding(kernel: &Kernel) -> Rounding {
     match kernel.rounds() {
-        true => Rounding::Steps,
+        true => Rounding::Steps(Steps::FINE),
         false if kernel.narrows() => Rounding::Halves { sums: !kernel.name.contains("coop") },
         false => Rounding::None,
     }

@@ -17,8 +17,8 @@
 //! float matmul        (n + 8) u sum_c |w_c| |x_c|
 //! quantized weights   |w_c| becomes |scale q_c| + |offset|: kernels add the two parts separately. Where there is no offset, it
 //!                     becomes |scale| (|q_c| + 2 z), z the largest |q|: they may write scale q as scale (q + z) - scale z
-//! rounded activations x is known to half a step of its group, a step being max|x| / 32639 over 32 to 256 values:
-//!                     + sum_c |w_c| step / 2.  Groups below 1e-30 may count as zero.
+//! rounded activations x is known to half a step of its group, a step being max|x| / 32639 over 32 to 256 values, of coarse tokens
+//!                     max|x| / 127 over 32:  + sum_c |w_c| step / 2.  Groups below 1e-30 may count as zero.
 //! half floats         weights and activations are cut to 11 bits, 2 u16, and may be zero below 2^-18 of the largest of their row or
 //!                     token, W and X:  |w_c| dx + |x_c| dw,  dw = 2 u16 |w_c| + 2^-18 W,  dx alike.  Where products are half floats
 //!                     too, in sums of 16:  + 16 u16 |w_c| |x_c| + 2^-21 W X.  What is a half float already loses nothing

@@ -2,7 +2,7 @@
 
 use cchaha_plan::{Activation, Format, Op, Routing, Rows, Shape};
 
-use crate::bound::{Bound, RUN, Rounding, STEPS, U, Weights, within};
+use crate::bound::{Bound, RUN, Rounding, U, Weights, within};
 use crate::model::{Model, Scene};
 use crate::random::Random;
 use crate::subjects::{Ratios, Subject, oracle, subjects};
@@ -21,7 +21,8 @@ enum Kind {
     Sparse,
 }
 
-fn activations(random: &mut Random, kind: Kind, n: usize, cols: usize) -> Vec<f32> {
+fn activations(random: &mut Random, kind: Kind, n: usize, cols: usize, rounding: Rounding) -> Vec<f32> {
+    let most = rounding.most() as f32;
     (0..n)
         .flat_map(|row| match (kind, row % 7) {
             (Kind::Ordinary, _) => random.vec(cols, |random| random.uniform() + random.uniform()),
@@ -29,13 +30,13 @@ fn activations(random: &mut Random, kind: Kind, n: usize, cols: usize) -> Vec<f3
                 let step = [1.0, 2f32.powi(-14), 64.0][row % 3];
                 let largest = row * 37 % RUN.min(cols);
                 let place = |c: usize| {
-                    if c % RUN == largest || c + 1 == cols { STEPS as f32 } else { random.steps() }
+                    if c % RUN == largest || c + 1 == cols { most } else { random.steps(rounding.most()) }
                 };
                 (0..cols).map(place).map(|steps| steps * step).collect()
             }
-            (Kind::Extreme, 0) => vec![STEPS as f32; cols],
-            (Kind::Extreme, 1) => vec![-STEPS as f32; cols],
-            (Kind::Extreme, _) => random.vec(cols, |random| [1.0, -1.0][random.below(2)] * STEPS as f32),
+            (Kind::Extreme, 0) => vec![most; cols],
+            (Kind::Extreme, 1) => vec![-most; cols],
+            (Kind::Extreme, _) => random.vec(cols, |random| [1.0, -1.0][random.below(2)] * most),
             (Kind::Sparse, _) => {
                 let place = random.below(16);
                 let value = |random: &mut Random| [1.0, -1.0][random.below(2)] * [1.0, 64.0][random.below(2)];
@@ -86,7 +87,7 @@ fn matmul_case(case: &Case, subject: &Subject, random: &mut Random) -> f64 {
         Kind::Sparse => random.plain_blocks(format, n_blocks),
         _ => random.blocks(format, n_blocks),
     };
-    let x = activations(random, kind, n, cols);
+    let x = activations(random, kind, n, cols, subject.rounding);
     let bias = case.bias.then(|| random.vec(rows, Random::uniform));
     let residual = case.residual.then(|| random.vec(n * rows, Random::uniform));
 
@@ -227,7 +228,7 @@ fn gated_matmul() {
                     let cols = blocks * format.block_len().max(8);
                     let n = TOKENS[random.below(TOKENS.len())];
                     let vocab = rows.max(n);
-                    let x = activations(&mut random, kind, n, cols);
+                    let x = activations(&mut random, kind, n, cols, subject.rounding);
                     let mut matrix = || random.blocks(format, rows * cols / format.block_len());
                     let (gate, up) = (matrix(), matrix());
                     let mut model = Model::new(vocab);
@@ -280,7 +281,7 @@ fn experts() {
                 let (cols, hidden) = (block, block * 2);
                 let n = TOKENS[random.below(TOKENS.len())];
                 let vocab = cols.max(n);
-                let x = activations(&mut random, Kind::Ordinary, n, cols);
+                let x = activations(&mut random, Kind::Ordinary, n, cols, subject.rounding);
                 // Scores with ties.
                 let scores = random.vec(n * n_experts, |random| random.grid() * 4.0);
                 let mut matrix = || random.blocks(format, n_experts * hidden * cols / format.block_len());

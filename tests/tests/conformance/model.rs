@@ -200,6 +200,7 @@ impl Scene {
                 sequence: &self.sequence[range.clone()],
                 cell: &self.cell[range.clone()],
                 logits: &wanted,
+                coarse: &[],
                 sequences: &sequences,
                 cells: &cells,
             })?);

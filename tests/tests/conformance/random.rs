@@ -2,8 +2,6 @@
 
 use cchaha_plan::Format;
 
-use crate::bound::STEPS;
-
 pub(crate) struct Random(pub u64);
 
 impl Random {
@@ -29,9 +27,9 @@ impl Random {
         (self.below(33) as f32 - 16.0) / 16.0
     }
 
-    /// A whole number of at most [`STEPS`], either sign.
-    pub(crate) fn steps(&mut self) -> f32 {
-        self.below(2 * STEPS as usize + 1) as f32 - STEPS as f32
+    /// A whole number of at most `most`, either sign.
+    pub(crate) fn steps(&mut self, most: f64) -> f32 {
+        self.below(2 * most as usize + 1) as f32 - most as f32
     }
 
     pub(crate) fn vec(&mut self, n: usize, mut value: impl FnMut(&mut Random) -> f32) -> Vec<f32> {

@@ -1,9 +1,11 @@
 //! What is tested: every row of the kernel registry that this machine can run.
 
-use cchaha_kernels::{Cpu, CpuOptions, Isa, Kernel, Oracle, registry};
-use cchaha_plan::{Backend, Format};
+use std::sync::Arc;
 
-use crate::bound::Rounding;
+use cchaha_kernels::{Cpu, CpuOptions, Isa, Kernel, Oracle, registry};
+use cchaha_plan::{Backend, Batch, BufferId, Footprint, Format, Limits, Plan, Result, Runner};
+
+use crate::bound::{Rounding, Steps};
 
 /// A back end that prefers one row of the registry.
 pub(crate) struct Subject {
@@ -61,11 +63,22 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
                 name: format!("{}{}", kernel.name, if exact { " (exact)" } else { "" }),
                 backend: Box::new(Cpu::new(options(kernel, exact)).expect("the row is available")),
                 formats: kernel.formats,
-                rounding: if kernel.exact { Rounding::None } else { Rounding::Steps },
+                rounding: if kernel.exact { Rounding::None } else { Rounding::Steps(Steps::FINE) },
                 half_kv: !exact,
                 one_in: 1,
             });
         }
+    }
+    for kernel in registry().iter().filter(|kernel| kernel.op == row_op && kernel.reads_coarsely()) {
+        let Ok(cpu) = Cpu::new(options(kernel, false)) else { continue };
+        subjects.push(Subject {
+            name: format!("{} (coarse)", kernel.name),
+            backend: Box::new(Reading(Box::new(cpu))),
+            formats: kernel.formats,
+            rounding: Rounding::Steps(Steps::COARSE),
+            half_kv: true,
+            one_in: 1,
+        });
     }
     subjects.extend(crate::gpu::subjects(op));
     assert!(!subjects.is_empty(), "no row computes {op}");
@@ -74,6 +87,33 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
         subjects.iter_mut().for_each(|subject| subject.one_in = 1);
     }
     subjects
+}
+
+/// A back end all of whose tokens are coarse.
+struct Reading<T: ?Sized>(Box<T>);
+
+impl Backend for Reading<Cpu> {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn footprint(&self, plan: &Plan, limits: &Limits) -> Footprint {
+        self.0.footprint(plan, limits)
+    }
+
+    fn prepare(&self, plan: Arc<Plan>, limits: Limits) -> Result<Box<dyn Runner>> {
+        Ok(Box::new(Reading(self.0.prepare(plan, limits)?)))
+    }
+}
+
+impl Runner for Reading<dyn Runner> {
+    fn run(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
+        self.0.run(&Batch { coarse: &vec![true; batch.tokens.len()], ..*batch })
+    }
+
+    fn fill(&mut self, buffer: BufferId, rows: &[f32]) -> Result<()> {
+        self.0.fill(buffer, rows)
+    }
 }
 
 /// `CCHAHA_ROWS=NAME`: only rows whose name contains it, and every case of theirs.

@@ -4,12 +4,14 @@
 //! commands  one study each: cases -> results -> a table, JSON and a picture
 //! store     results, one line each, so that a study that was stopped goes on
 //! sandbox   runs a program that a model wrote
+//! server    another engine, asked the same
 //! ```
 #![forbid(unsafe_code)]
 
 mod chart;
 mod commands;
 mod sandbox;
+mod server;
 mod stats;
 mod store;
 

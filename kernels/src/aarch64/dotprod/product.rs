@@ -101,7 +101,7 @@ unsafe fn one<F: Weights>(p: &Product<'_>, x: &[Group], out: &mut Tile<'_, f32>)
                     4 => group_of_one::<F, 4>(w, x, 4),
                     n => group_of_one::<F, 0>(w, x, n),
                 };
-                total = x.scale.mul_add(group, total);
+                total = x.scales[0].mul_add(group, total);
             }
         }
         p.put(out, 0, row, total);

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::token;
-use crate::activations::{GROUP, Group, Lines, scale_of};
+use crate::activations::{GROUP, Group, LARGEST, Lines, scale_of};
 
 /// Quantizes one row into `groups`, `x.len().div_ceil(256)` of them.
 pub(crate) fn quantize(x: &[f32], _: &mut [Lines], groups: &mut [Group]) {
@@ -38,8 +38,8 @@ fn group(x: &[f32; GROUP], to: &mut Group) {
         largest = vmaxq_u32(largest, vandq_u32(bits, magnitude));
     }
     let largest = f32::from_bits(vmaxvq_u32(largest));
-    let (scale, inverse) = scale_of(largest);
-    to.scale = scale;
+    let (scale, inverse) = scale_of(largest, LARGEST);
+    to.scales = [scale; 8];
     // Where the inverse is 0 every q is: 0 * x is 0 or NaN, and NaN converts to 0.
     for (i, x) in x.as_chunks::<16>().0.iter().enumerate() {
         let mut q = [vdupq_n_s16(0); 2];
@@ -94,9 +94,9 @@ mod tests {
             for (group, x) in quantized(&x).iter().zip(x.chunks(GROUP)) {
                 let q = values(group);
                 for (&q, &x) in q.iter().zip(x) {
-                    let error = (f64::from(q) * f64::from(group.scale) - f64::from(x)).abs();
+                    let error = (f64::from(q) * f64::from(group.scales[0]) - f64::from(x)).abs();
                     // Half a step, and the rounding of the inverse and the product: 2 ulp of at most 32639.
-                    assert!(error <= f64::from(group.scale) * (0.5 + 2.0 * 32639.0 * 6e-8));
+                    assert!(error <= f64::from(group.scales[0]) * (0.5 + 2.0 * 32639.0 * 6e-8));
                 }
                 assert!(q[x.len()..].iter().all(|&q| q == 0));
                 for (s, sixteen) in group.sums16.iter().zip(q.chunks(16)) {
@@ -116,10 +116,10 @@ mod tests {
             let mut x = [1.0; 300];
             x[17] = bad;
             let groups = quantized(&x);
-            assert!(groups[0].scale.is_nan() && values(&groups[0]) == [0; GROUP]);
-            assert_eq!(groups[1].scale, 1.0 / 32639.0);
+            assert!(groups[0].scales[0].is_nan() && values(&groups[0]) == [0; GROUP]);
+            assert_eq!(groups[1].scales[0], 1.0 / 32639.0);
         }
         let groups = quantized(&[f32::from_bits(3); 256]);
-        assert!(groups[0].scale == 0.0 && values(&groups[0]) == [0; GROUP]);
+        assert!(groups[0].scales[0] == 0.0 && values(&groups[0]) == [0; GROUP]);
     }
 }

@@ -125,7 +125,7 @@ unsafe fn tile<F: Weights, const R: usize, const T: usize>(
                 for t in 0..T {
                     let x = &*x.add(t * per_row);
                     let group = add(offsets::<F>(sums[r][t], &offset, x));
-                    totals[r][t] = x.scale.mul_add(group, totals[r][t]);
+                    totals[r][t] = x.scales[0].mul_add(group, totals[r][t]);
                 }
             }
         }

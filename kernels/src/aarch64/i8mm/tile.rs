@@ -170,7 +170,7 @@ unsafe fn tile<F: Weights, const P: usize>(
                     }
                 }
             }
-            let [a, b] = x.map(|x| vdupq_n_f32(x.scale));
+            let [a, b] = x.map(|x| vdupq_n_f32(x.scales[0]));
             let scale = vzip1q_f32(a, b);
             for pair in 0..P {
                 let [a, b, c, d] = sums[pair];

@@ -111,7 +111,7 @@ unsafe fn one<F: Weights>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
                     2 => group_of_one::<F, 2>(w, x, 2),
                     n => group_of_one::<F, 0>(w, x, n),
                 };
-                total = _mm256_fmadd_ps(group, _mm256_set1_ps(x.1.scale), total);
+                total = _mm256_fmadd_ps(group, _mm256_set1_ps(x.1.scales[0]), total);
             }
         }
         // SAFETY: AVX2 is there.
@@ -353,7 +353,7 @@ unsafe fn tile<F: Weights, const R: usize, const T: usize>(
                 for r in 0..R {
                     let offset = sides.add(r * per_row * Panel::SIDES + 8);
                     let group = offsets::<F>(sums[r][t], offset, x);
-                    totals[r][t] = _mm256_fmadd_ps(group, _mm256_set1_ps(x.scale), totals[r][t]);
+                    totals[r][t] = _mm256_fmadd_ps(group, _mm256_set1_ps(x.scales[0]), totals[r][t]);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::token;
-use crate::activations::{GROUP, Group, Lines, scale_of};
+use crate::activations::{GROUP, Group, LARGEST, Lines, scale_of};
 
 /// Quantizes one row into `lines` and `groups`, `x.len().div_ceil(256)` of them.
 pub(crate) fn quantize(x: &[f32], lines: &mut [Lines], groups: &mut [Group]) {
@@ -41,8 +41,8 @@ fn group(x: &[f32; GROUP], lines: &mut Lines, to: &mut Group) {
     // SAFETY: the array has eight values.
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), largest) };
     let largest = f32::from_bits(lanes.into_iter().fold(0, u32::max));
-    let (scale, inverse) = scale_of(largest);
-    to.scale = scale;
+    let (scale, inverse) = scale_of(largest, LARGEST);
+    to.scales = [scale; 8];
     // Where the inverse is 0 every q is: 0 * x is 0 or NaN, and converting NaN gives garbage, so the values are masked as
     // integers.
     let keep = _mm256_set1_epi32(if inverse == 0.0 { 0 } else { -1 });
@@ -124,9 +124,9 @@ mod tests {
             for (group, x) in quantized(&x).iter().zip(x.chunks(GROUP)) {
                 let (q, group) = (in_order(group), &group.1);
                 for (&q, &x) in q.iter().zip(x) {
-                    let error = (f64::from(q) * f64::from(group.scale) - f64::from(x)).abs();
+                    let error = (f64::from(q) * f64::from(group.scales[0]) - f64::from(x)).abs();
                     // Half a step, and the rounding of the inverse and the product: 2 ulp of at most 32639.
-                    assert!(error <= f64::from(group.scale) * (0.5 + 2.0 * 32639.0 * 6e-8));
+                    assert!(error <= f64::from(group.scales[0]) * (0.5 + 2.0 * 32639.0 * 6e-8));
                 }
                 assert!(q[x.len()..].iter().all(|&q| q == 0));
                 for (s, sixteen) in group.sums16.iter().zip(q.chunks(16)) {
@@ -143,10 +143,10 @@ mod tests {
             let mut x = [1.0; 300];
             x[17] = bad;
             let groups = quantized(&x);
-            assert!(groups[0].1.scale.is_nan() && in_order(&groups[0]) == [0; GROUP]);
-            assert_eq!(groups[1].1.scale, 1.0 / 32639.0);
+            assert!(groups[0].1.scales[0].is_nan() && in_order(&groups[0]) == [0; GROUP]);
+            assert_eq!(groups[1].1.scales[0], 1.0 / 32639.0);
         }
         let groups = quantized(&[f32::from_bits(3); 256]);
-        assert!(groups[0].1.scale == 0.0 && in_order(&groups[0]) == [0; GROUP]);
+        assert!(groups[0].1.scales[0] == 0.0 && in_order(&groups[0]) == [0; GROUP]);
     }
 }

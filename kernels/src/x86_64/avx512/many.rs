@@ -1,30 +1,30 @@
-//! Many tokens: rows are unpacked to 16 bits into a panel, then multiplied in tiles; see `product.rs`.
+//! Many tokens: rows are unpacked to bytes into a panel, then multiplied in tiles; see `product.rs`.
 
 use std::arch::x86_64::*;
 
 use super::lanes::{spread, sums};
 use super::product::{X, steps};
-use super::weights::{Spread, offsets, scales, subs};
-use crate::activations::{GROUP, GROUP_LINES, Group};
+use super::weights::{Spread, bytes, offsets, scales, subs};
+use crate::activations::{GROUP, GROUP_LINES, Group, Lines};
 use crate::pool::Tile;
 use crate::product::Product;
 use crate::scratch::{Panel, Scratch};
 
-/// Registers of weights in a tile, of two rows each, and tokens: 24 accumulators, 4 weights, 1 activation.
+/// Registers of weights in a tile, of two rows each, and tokens: 12 sums, 12 totals, 4 weights, 1 activation.
 const PAIRS: usize = 4;
-const TOKENS: usize = 6;
+const TOKENS: usize = 3;
 const ROWS: usize = 2 * PAIRS;
+
+/// Lanes of a vector of one row.
+const LANES: usize = 8;
 
 /// Unpacked rows of a tile, `n` of them.
 #[derive(Clone, Copy)]
 struct Rows {
-    w: *const i16,
+    w: *const u8,
     sides: *const f32,
     n: usize,
 }
-
-/// Lanes of a vector of one row.
-const LANES: usize = 8;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn many<F: Spread>(
@@ -43,42 +43,54 @@ pub(super) unsafe fn many<F: Spread>(
             let (tile, lane) = (r / ROWS, r % ROWS * LANES);
             // SAFETY: the panel has room for so many rows of so many columns, and the row is whole.
             unsafe {
-                let lines = lines.as_mut_ptr().cast::<i16>().add(tile * ROWS * p.cols + 2 * lane);
+                let lines = lines.as_mut_ptr().cast::<u8>().add(tile * ROWS * p.cols + 4 * lane);
                 let sides = sides.as_mut_ptr().add(tile * tile_sides::<F>(p.cols) + lane);
                 unpack_row::<F>(p.row(first + r).as_ptr(), p.cols, lines, sides);
             }
         }
-        for token in (0..p.tokens).step_by(TOKENS) {
-            let x = X { lines: &x.lines[token * per_token..], groups: &x.groups[token * per_token..] };
+        let mut token = 0;
+        while token < p.tokens {
+            let coarse = x.coarse[token];
+            let n = x.coarse[token..].iter().take(TOKENS).take_while(|next| **next == coarse).count();
+            let x = X {
+                lines: &x.lines[token * per_token..],
+                groups: &x.groups[token * per_token..],
+                coarse: &x.coarse[token..],
+            };
             for r in (0..count).step_by(ROWS) {
                 let at = (token, first + r);
                 // SAFETY: the panel has these rows and `x` these tokens.
                 unsafe {
-                    let w = lines.as_ptr().cast::<i16>().add(r * p.cols);
+                    let w = lines.as_ptr().cast::<u8>().add(r * p.cols);
                     let sides = sides.as_ptr().add(r / ROWS * tile_sides::<F>(p.cols));
                     let rows = Rows { w, sides, n: ROWS.min(count - r) };
-                    let left = p.tokens - token;
-                    match F::LANE_OFFSETS {
-                        0 if F::SPLIT => tiles::<0, true>(p, rows, x, left, at, out),
-                        0 => tiles::<0, false>(p, rows, x, left, at, out),
-                        1 => tiles::<1, false>(p, rows, x, left, at, out),
-                        _ => tiles::<2, false>(p, rows, x, left, at, out),
+                    if coarse {
+                        tiles::<F, false>(p, rows, x, n, at, out);
+                    } else {
+                        tiles::<F, true>(p, rows, x, n, at, out);
                     }
                 }
             }
+            token += n;
         }
     }
 }
 
-/// Scales and offsets of a tile.
-fn tile_sides<F: Spread>(cols: usize) -> usize {
-    let n = cols / GROUP + (cols % GROUP / 32).count_ones() as usize;
-    n * ROWS * LANES * (1 + F::LANE_OFFSETS)
+/// Vectors of scales, offsets and integer scales of a step.
+const fn side_vectors<F: Spread>() -> usize {
+    1 + F::LANE_OFFSETS + if F::HALVES { 2 } else { 0 }
 }
 
-/// One row into its lanes of a tile: `[step][2 N][PAIRS][2 rows][8 lanes][2]` i16, and `[step][scale, offsets][PAIRS][2 rows][8]`.
+/// Values of those of a tile.
+fn tile_sides<F: Spread>(cols: usize) -> usize {
+    let n = cols / GROUP + (cols % GROUP / 32).count_ones() as usize;
+    n * ROWS * LANES * side_vectors::<F>()
+}
+
+/// One row into its lanes of a tile: `[step][N][PAIRS][2 rows][8 lanes][4]` bytes, and
+/// `[step][scale, offsets, integer scales][PAIRS][2 rows][8]`.
 #[inline(always)]
-unsafe fn unpack_row<F: Spread>(mut w: *const u8, cols: usize, mut to: *mut i16, mut sides: *mut f32) {
+unsafe fn unpack_row<F: Spread>(mut w: *const u8, cols: usize, mut to: *mut u8, mut sides: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe {
         for _ in 0..cols / GROUP {
@@ -97,70 +109,56 @@ unsafe fn unpack_row<F: Spread>(mut w: *const u8, cols: usize, mut to: *mut i16,
 }
 
 #[inline(always)]
-unsafe fn unpack_step<F: Spread, const N: usize>(w: *const u8, to: &mut *mut i16, sides: &mut *mut f32) {
+unsafe fn unpack_step<F: Spread, const N: usize>(w: *const u8, to: &mut *mut u8, sides: &mut *mut f32) {
     // SAFETY: the caller's promise.
     unsafe {
         let head = F::head(w, N);
-        _mm256_storeu_ps(*sides, scales::<F, N>(&head));
-        *sides = sides.add(ROWS * LANES);
+        let mut side = |v: __m256| {
+            _mm256_storeu_ps(*sides, v);
+            *sides = sides.add(ROWS * LANES);
+        };
+        side(scales::<F, N>(&head));
         let offsets = offsets::<F>(&head);
         if F::LANE_OFFSETS > 0 {
-            _mm256_storeu_ps(*sides, offsets[0]);
-            *sides = sides.add(ROWS * LANES);
+            side(offsets[0]);
         }
         if F::LANE_OFFSETS > 1 {
-            _mm256_storeu_ps(*sides, offsets[1]);
-            *sides = sides.add(ROWS * LANES);
+            side(offsets[1]);
         }
-        let mut subs = subs(&head);
-        for sub in &mut subs {
-            let low = _mm256_and_si256(*sub, _mm256_set1_epi32(0xffff));
-            *sub = _mm256_or_si256(low, _mm256_slli_epi32::<16>(*sub));
+        if F::HALVES {
+            let [a, b] = subs(&head);
+            side(_mm256_castsi256_ps(a));
+            side(_mm256_castsi256_ps(b));
         }
         let mut q = [_mm256_setzero_si256(); 8];
         macro_rules! runs {
-            ($($b:literal)*) => {{ $(if $b < N { q[$b] = F::load(w, $b); })* }};
+            ($($b:literal)*) => {{ $(if $b < N { q[$b] = bytes::<F>(w, $b); })* }};
         }
         runs!(0 1 2 3 4 5 6 7);
         spread::<N>(&mut q);
-        let zero = _mm256_set1_epi16(F::ZERO as i16);
-        for j in 0..N {
-            let words = if F::SIGNED {
-                [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(q[j])), _mm256_srai_epi16::<8>(q[j])]
-            } else {
-                [_mm256_and_si256(q[j], _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(q[j])]
-            };
-            for word in words {
-                let mut word = if F::ZERO == 0 { word } else { _mm256_sub_epi16(word, zero) };
-                if F::HALVES {
-                    word = _mm256_mullo_epi16(word, subs[j / 4]);
-                }
-                _mm256_store_si256(to.cast(), word);
-                *to = to.add(2 * ROWS * LANES);
-            }
+        for q in &q[..N] {
+            _mm256_store_si256(to.cast(), *q);
+            *to = to.add(4 * ROWS * LANES);
         }
     }
 }
 
-/// Up to [`TOKENS`] tokens.
+/// `n` tokens, at most [`TOKENS`], all coarse or all `FINE`.
 #[inline(always)]
-unsafe fn tiles<const OFFSETS: usize, const SPLIT: bool>(
+unsafe fn tiles<F: Spread, const FINE: bool>(
     p: &Product<'_>,
     rows: Rows,
     x: X<'_>,
-    left: usize,
+    n: usize,
     at: (usize, usize),
     out: &mut Tile<'_, f32>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        match left {
-            1 => tile::<OFFSETS, SPLIT, 1>(p, rows, x, at, out),
-            2 => tile::<OFFSETS, SPLIT, 2>(p, rows, x, at, out),
-            3 => tile::<OFFSETS, SPLIT, 3>(p, rows, x, at, out),
-            4 => tile::<OFFSETS, SPLIT, 4>(p, rows, x, at, out),
-            5 => tile::<OFFSETS, SPLIT, 5>(p, rows, x, at, out),
-            _ => tile::<OFFSETS, SPLIT, TOKENS>(p, rows, x, at, out),
+        match n {
+            1 => tile::<F, FINE, 1>(p, rows, x, at, out),
+            2 => tile::<F, FINE, 2>(p, rows, x, at, out),
+            _ => tile::<F, FINE, TOKENS>(p, rows, x, at, out),
         }
     }
 }
@@ -168,7 +166,7 @@ unsafe fn tiles<const OFFSETS: usize, const SPLIT: bool>(
 /// Outputs of `T` tokens and some rows, from `at` = (token, row), where `rows` and `x` start.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn tile<const OFFSETS: usize, const SPLIT: bool, const T: usize>(
+unsafe fn tile<F: Spread, const FINE: bool, const T: usize>(
     p: &Product<'_>,
     rows: Rows,
     x: X<'_>,
@@ -176,92 +174,258 @@ unsafe fn tile<const OFFSETS: usize, const SPLIT: bool, const T: usize>(
     out: &mut Tile<'_, f32>,
 ) {
     let per_token = p.cols.div_ceil(GROUP);
-    let Rows { mut w, mut sides, n: count } = rows;
     assert!(x.lines.len() >= T * per_token && x.groups.len() >= T * per_token);
+    let mut step = Step {
+        w: rows.w,
+        sides: rows.sides,
+        x: x.lines.as_ptr().cast(),
+        groups: x.groups.as_ptr(),
+        per_token,
+        first: 0,
+    };
     let mut totals = [[_mm512_setzero_ps(); T]; PAIRS];
-    let mut lines = x.lines.as_ptr().cast::<__m256i>();
-    let stride = 2 * GROUP_LINES * per_token;
-    for g in 0..per_token {
-        let runs = ((p.cols - g * GROUP) / 32).min(GROUP_LINES);
-        for (first, n) in steps(runs) {
-            for _ in 0..1 + usize::from(SPLIT) {
-                let vectors = if SPLIT { n } else { 2 * n };
-                // SAFETY: the panel has these steps of these rows, `x` these groups of these tokens.
-                unsafe {
-                    let sums = dots::<T>(w, lines, stride, vectors);
-                    w = w.add(vectors * 2 * ROWS * LANES);
-                    lines = lines.add(vectors);
-                    let groups = x.groups.as_ptr().add(g);
-                    for t in 0..T {
-                        let x = &*groups.add(t * per_token);
-                        for r in 0..PAIRS {
-                            let side = sides.add(r * 2 * LANES);
-                            let mut value =
-                                _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][t]), _mm512_loadu_ps(side));
-                            for o in 0..OFFSETS {
-                                let offset = _mm512_loadu_ps(side.add((o + 1) * ROWS * LANES));
-                                value = _mm512_fmadd_ps(offset, lane_sums::<OFFSETS>(x, o, first, n), value);
-                            }
-                            totals[r][t] = _mm512_fmadd_ps(value, _mm512_set1_ps(x.scale), totals[r][t]);
-                        }
-                    }
-                }
+    // SAFETY: the panel has these steps of these rows, `x` these groups of these tokens.
+    unsafe {
+        for _ in 0..p.cols / GROUP {
+            step.add::<F, FINE, T, 8>(&mut totals);
+            step.groups = step.groups.add(1);
+        }
+        for (first, runs) in steps(p.cols % GROUP / 32) {
+            step.first = first;
+            match runs {
+                4 => step.add::<F, FINE, T, 4>(&mut totals),
+                2 => step.add::<F, FINE, T, 2>(&mut totals),
+                _ => step.add::<F, FINE, T, 1>(&mut totals),
             }
-            // SAFETY: as above.
-            sides = unsafe { sides.add((1 + OFFSETS) * ROWS * LANES) };
         }
     }
     for t in 0..T {
         let dots = sums([totals[0][t], totals[1][t], totals[2][t], totals[3][t]]);
-        // A length the compiler knows: with any other it calls memcpy, which took 1% at 896 columns.
-        if count == ROWS {
+        // Of a length the compiler knows, else it calls memcpy, which took 1% at 896 columns.
+        if rows.n == ROWS {
             p.put_run(out, at.0 + t, at.1, &dots);
         } else {
-            p.put_run(out, at.0 + t, at.1, &dots[..count]);
+            p.put_run(out, at.0 + t, at.1, &dots[..rows.n]);
+        }
+    }
+}
+
+/// Where a step begins.
+struct Step {
+    w: *const u8,
+    sides: *const f32,
+    /// The upper bytes of the first token.
+    x: *const u8,
+    groups: *const Group,
+    per_token: usize,
+    /// The step's first run of its group.
+    first: usize,
+}
+
+impl Step {
+    /// Adds a step of `N` runs and goes on to the next.
+    #[inline(always)]
+    unsafe fn add<F: Spread, const FINE: bool, const T: usize, const N: usize>(
+        &mut self,
+        totals: &mut [[__m512; T]; PAIRS],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if F::HALVES {
+                let mut parts = [self.dots::<F, FINE, T, N>(0, 4), self.dots::<F, FINE, T, N>(4, 4)];
+                for (h, part) in parts.iter_mut().enumerate() {
+                    for r in 0..PAIRS {
+                        let sub = _mm512_loadu_si512(self.side(1 + F::LANE_OFFSETS + h, r).cast());
+                        for t in 0..T {
+                            part[r][t] = _mm512_mullo_epi32(part[r][t], sub);
+                        }
+                    }
+                }
+                if F::SPLIT && FINE {
+                    // Their sum does not fit 32 bits.
+                    self.scale::<F, FINE, T, N>(&parts[0], totals);
+                } else {
+                    for r in 0..PAIRS {
+                        for t in 0..T {
+                            parts[1][r][t] = _mm512_add_epi32(parts[0][r][t], parts[1][r][t]);
+                        }
+                    }
+                }
+                self.scale::<F, FINE, T, N>(&parts[1], totals);
+            } else {
+                let sums = self.dots::<F, FINE, T, N>(0, N);
+                self.scale::<F, FINE, T, N>(&sums, totals);
+            }
+            self.w = self.w.add(N * 4 * ROWS * LANES);
+            self.x = self.x.add(32 * N);
+            self.sides = self.sides.add(side_vectors::<F>() * ROWS * LANES);
+        }
+    }
+
+    /// Vector `i` of the scales and offsets of the pair of rows `r`.
+    #[inline(always)]
+    unsafe fn side(&self, i: usize, r: usize) -> *const f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.sides.add(i * ROWS * LANES + r * 2 * LANES) }
+    }
+
+    /// Exact sums of `n` vectors from `from` on, for pairs of rows and tokens.
+    #[inline(always)]
+    unsafe fn dots<F: Spread, const FINE: bool, const T: usize, const N: usize>(
+        &self,
+        from: usize,
+        n: usize,
+    ) -> [[__m512i; T]; PAIRS] {
+        // SAFETY: the caller has the instructions and the operands, which are aligned.
+        unsafe {
+            let mut zeros = [_mm512_setzero_si512(); T];
+            if F::BYTE_ZERO != 0 {
+                for t in 0..T {
+                    zeros[t] = self.zeros::<F, FINE, N>(from, n, t);
+                }
+            }
+            let mut sums = [[_mm512_setzero_si512(); T]; PAIRS];
+            if FINE {
+                self.dot::<T>(from, n, 0, &mut sums);
+                for r in 0..PAIRS {
+                    for t in 0..T {
+                        sums[r][t] = _mm512_sub_epi32(_mm512_slli_epi32::<8>(sums[r][t]), zeros[t]);
+                    }
+                }
+                self.dot::<T>(from, n, 32 * GROUP_LINES * self.per_token, &mut sums);
+            } else {
+                for r in 0..PAIRS {
+                    for t in 0..T {
+                        sums[r][t] = _mm512_sub_epi32(sums[r][t], zeros[t]);
+                    }
+                }
+                self.dot::<T>(from, n, 0, &mut sums);
+            }
+            sums
+        }
+    }
+
+    /// Adds the products with the bytes that stand `plane` behind the upper ones.
+    #[inline(always)]
+    unsafe fn dot<const T: usize>(
+        &self,
+        from: usize,
+        n: usize,
+        plane: usize,
+        sums: &mut [[__m512i; T]; PAIRS],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut w = self.w.add(from * 4 * ROWS * LANES).cast::<__m512i>();
+            let mut x = self.x.add(plane + 32 * from);
+            let stride = size_of::<Lines>() * self.per_token;
+            for _ in 0..n {
+                let mut pairs = [_mm512_setzero_si512(); PAIRS];
+                for r in 0..PAIRS {
+                    pairs[r] = _mm512_load_si512(w.add(r));
+                }
+                for t in 0..T {
+                    let x = _mm512_broadcast_i64x4(_mm256_load_si256(x.add(t * stride).cast()));
+                    for r in 0..PAIRS {
+                        sums[r][t] = _mm512_dpbusd_epi32(sums[r][t], pairs[r], x);
+                    }
+                }
+                w = w.add(PAIRS);
+                x = x.add(32);
+            }
+        }
+    }
+
+    /// What the bytes' zero adds to the sums of token `t`, in both halves.
+    #[inline(always)]
+    unsafe fn zeros<F: Spread, const FINE: bool, const N: usize>(
+        &self,
+        from: usize,
+        n: usize,
+        t: usize,
+    ) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let zeros = if N == 8 {
+                let group = &*self.groups.add(t * self.per_token);
+                let sums =
+                    if F::HALVES { group.sums16.as_ptr().add(2 * from) } else { group.sums32.as_ptr() };
+                // Whole numbers below 2^24.
+                let sums = _mm256_cvtps_epi32(_mm256_loadu_ps(sums));
+                _mm256_mullo_epi32(sums, _mm256_set1_epi32(F::BYTE_ZERO))
+            } else {
+                // Lanes hold parts of runs, of which there are no sums.
+                let zero = _mm256_set1_epi8(F::BYTE_ZERO as i8);
+                let mut x = self.x.add(t * size_of::<Lines>() * self.per_token);
+                let mut sums = _mm256_setzero_si256();
+                for j in 0..n {
+                    sums = _mm256_dpbusd_epi32(sums, zero, _mm256_load_si256(x.add(32 * j).cast()));
+                }
+                if FINE {
+                    sums = _mm256_slli_epi32::<8>(sums);
+                    x = x.add(32 * GROUP_LINES * self.per_token);
+                    for j in 0..n {
+                        sums = _mm256_dpbusd_epi32(sums, zero, _mm256_load_si256(x.add(32 * j).cast()));
+                    }
+                }
+                sums
+            };
+            _mm512_broadcast_i64x4(zeros)
+        }
+    }
+
+    /// Adds scaled sums to the totals.
+    #[inline(always)]
+    unsafe fn scale<F: Spread, const FINE: bool, const T: usize, const N: usize>(
+        &self,
+        sums: &[[__m512i; T]; PAIRS],
+        totals: &mut [[__m512; T]; PAIRS],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for t in 0..T {
+                let x = &*self.groups.add(t * self.per_token);
+                let unit = if FINE { _mm512_set1_ps(x.scales[0]) } else { units::<N>(x, self.first) };
+                for r in 0..PAIRS {
+                    let mut value =
+                        _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][t]), _mm512_loadu_ps(self.side(0, r)));
+                    for o in 0..F::LANE_OFFSETS {
+                        let offset = _mm512_loadu_ps(self.side(1 + o, r));
+                        value = _mm512_fmadd_ps(offset, lane_sums::<F, N>(x, o, self.first), value);
+                    }
+                    totals[r][t] = _mm512_fmadd_ps(value, unit, totals[r][t]);
+                }
+            }
+        }
+    }
+}
+
+/// The unit of every lane of a step of `N` runs of a coarse token, from run `first` on.
+#[inline(always)]
+unsafe fn units<const N: usize>(x: &Group, first: usize) -> __m512 {
+    // SAFETY: the caller has the instructions, and the runs are the group's.
+    unsafe {
+        let scales = x.scales.as_ptr().add(first);
+        match N {
+            8 => _mm512_broadcast_f32x8(_mm256_loadu_ps(scales)),
+            4 => _mm512_broadcast_f32x4(_mm_loadu_ps(scales)),
+            2 => _mm512_castpd_ps(_mm512_set1_pd(scales.cast::<f64>().read_unaligned())),
+            _ => _mm512_set1_ps(*scales),
         }
     }
 }
 
 /// What offset `o` of every lane multiplies, for both rows of a register.
 #[inline(always)]
-unsafe fn lane_sums<const OFFSETS: usize>(x: &Group, o: usize, first: usize, n: usize) -> __m512 {
+unsafe fn lane_sums<F: Spread, const N: usize>(x: &Group, o: usize, first: usize) -> __m512 {
     // SAFETY: the caller has the instructions.
     unsafe {
-        let sums = if OFFSETS == 2 {
+        let sums = if F::LANE_OFFSETS == 2 {
             _mm256_loadu_ps(x.sums16.as_ptr().add(8 * o))
         } else {
-            let mask = ((1u32 << n) - 1) as u8;
+            let mask = ((1u32 << N) - 1) as u8;
             _mm256_maskz_loadu_ps(mask, x.sums32.as_ptr().add(first))
         };
         _mm512_broadcast_f32x8(sums)
-    }
-}
-
-/// Products of `vectors` vectors of `PAIRS` pairs of rows with `T` tokens, which are `stride` vectors apart.
-#[inline(always)]
-unsafe fn dots<const T: usize>(
-    w: *const i16,
-    x: *const __m256i,
-    stride: usize,
-    vectors: usize,
-) -> [[__m512i; T]; PAIRS] {
-    // SAFETY: the caller has the instructions and the operands, which are aligned.
-    unsafe {
-        let mut sums = [[_mm512_setzero_si512(); T]; PAIRS];
-        let mut w = w.cast::<__m512i>();
-        for k in 0..vectors {
-            let mut pairs = [_mm512_setzero_si512(); PAIRS];
-            for r in 0..PAIRS {
-                pairs[r] = _mm512_load_si512(w.add(r));
-            }
-            for t in 0..T {
-                let x = _mm512_broadcast_i64x4(_mm256_load_si256(x.add(t * stride + k)));
-                for r in 0..PAIRS {
-                    sums[r][t] = _mm512_dpwssd_epi32(sums[r][t], pairs[r], x);
-                }
-            }
-            w = w.add(PAIRS);
-        }
-        sums
     }
 }

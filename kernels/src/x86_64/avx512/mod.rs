@@ -18,7 +18,7 @@ use crate::product::Product;
 use crate::scratch::Scratch;
 
 pub(crate) use attend::attend;
-pub(crate) use quantize::quantize;
+pub(crate) use quantize::{quantize, quantize_coarse};
 
 /// The token. Kernels of this folder are picked only where it exists.
 fn token() -> Avx512 {

@@ -60,7 +60,7 @@ unsafe fn step<F: Spread, const N: usize>(w: *const u8, x: &Group, first: usize,
         runs!(0 1 2 3 4 5 6 7);
         let mut halves = fold::<N>(&dots);
         let scale = scales::<F, N>(&head);
-        let unit = _mm256_set1_ps(x.scale);
+        let unit = _mm256_set1_ps(x.scales[0]);
         if F::HALVES {
             let subs = subs(&head);
             for h in 0..2 {

@@ -1,26 +1,28 @@
 //! Matrix products of quantized weights with 16-bit activations: one loop for all formats.
 //!
 //! ```text
-//! out[t, r] = sum over 8 lanes:  sum over steps of 256 columns:  sx[t] * ( scale[r, lane] * float(i32 sum of w x in the lane)
-//!                                                                        + offset[r, lane] * sum of x in the lane )
+//! out[t, r] = sum over 8 lanes:  sum over steps of 256 columns:  sx[t, lane] * ( scale[r, lane] * float(i32 sum of w x in the lane)
+//!                                                                              + offset[r, lane] * sum of x in the lane )
 //!
-//! many tokens   w: 2 rows x 8 lanes x 2 i16    vpdpwssd   x: 8 lanes x 2 i16, in both halves    16 times a step: 16 sums
-//! one token     w: 32 bytes of a run           vpdpbusd   upper bytes of x, << 8, vpdpbusd lower bytes of x;   8 runs, folded
+//! many tokens   w: 2 rows x 8 lanes x 4 bytes   vpdpbusd   x: 8 lanes x 4 bytes, in both halves   8 times a step
+//!               16 bits: upper bytes, << 8, lower bytes;   coarse tokens: one byte, and a unit for each lane
+//! one token     w: 32 bytes of a run            vpdpbusd   upper bytes of x, << 8, vpdpbusd lower bytes of x;   8 runs, folded
 //! ```
-//! A lane is a run of 32 columns (`lanes.rs`), so that 16 vpdpwssd go by before sums meet a scale: laid out as on AVX2, with the columns
-//! of a run side by side, each vpdpwssd would need a convert and an FMA, which share its pipes, and formats with a scale per run could
-//! not pass half of the peak. The ends of rows that are no whole step are steps of 4, 2 and 1 runs whose lanes hold parts of runs: a width
-//! of 896 or 576 costs no more than its columns.
+//! A lane is a run of 32 columns (`lanes.rs`), so that 8 vpdpbusd go by before sums meet a scale: laid out as on AVX2, with the columns
+//! of a run side by side, each would need a convert and an FMA. The ends of rows that are no whole step are steps of 4, 2 and 1 runs
+//! whose lanes hold parts of runs: a width of 896 or 576 costs no more than its columns.
 //!
 //! The sums of a lane are exact, so that how one token and many get there makes no difference; floats are added in the same order, scale
 //! then offset, step by step: the same bits whatever the tile, the batch and the threads.
 //!
-//! Many tokens: 16 rows are unpacked into a panel in L2, then tiles of 8 rows (4 registers) x 6 tokens: 24 accumulators, 4 weights,
-//! 1 activation. Totals stay in memory; they are touched once a step. Predicted: 16 vpdpwssd of 18 (20 with offsets, 12 of 16
-//! for Q6_K, whose sums are taken twice) instructions on the two pipes that multiply, 0.75 to 0.89 of the peak of 64 operations a
-//! cycle. Not built, on the same count: rows in lanes and activations broadcast, 16 rows x 2 columns, has as few scales, but one token
-//! would then have to add its scales in another order or transpose what it read; two planes of bytes (vpdpbusd) take as many
-//! instructions as one vector of words and cannot hold the integer scales of Q2_K, Q3_K and Q6_K.
+//! Many tokens: 16 rows are unpacked to unsigned bytes in L1 or L2, then multiplied in tiles of 8 rows (4 registers) x 3 tokens: 12 sums,
+//! 12 totals, 4 weights, 1 activation, and nothing leaves the registers. Of a coarse step 8 of 11 instructions on the two pipes
+//! that multiply are vpdpbusd (10 without offsets): 0.73 of the peak of 128 operations a cycle at best. Qwen2.5-Coder-1.5B Q4_K_M, 512
+//! tokens: tiles run at 0.62 of the peak (perf, 2-core AMD EPYC Zen 4, 2026-11), the whole at 0.47.
+//!
+//! What was tried (the same machine, 512 tokens, 1.5B and 0.5B): tiles of 8 rows x 6 tokens, whose totals stay in memory, 0.85 and 0.87 of the
+//! speed; blocks of 1536 columns so that a wide panel stays in L1, 0.93 and 0.97 on 8960 and 4864 columns; weights as words and vpdpwssd
+//! for tokens in 16 bits alone, as fast as two passes of bytes. Coarse tokens read prompts 1.56 times as fast as 16 bits (both models).
 //!
 //! Closures around intrinsics while unpacking cost 4 to 10% of a product of 64 tokens: they are not inlined.
 //!
@@ -44,7 +46,7 @@
 use super::super::avx2::weights::Weights;
 use super::many::many;
 use super::one::one;
-use crate::activations::{Group, Lines};
+use crate::activations::{Activations, GROUP_LINES, Group, Line, Lines};
 use crate::isa::Avx512;
 use crate::pool::Tile;
 use crate::product::Product;
@@ -55,7 +57,12 @@ use crate::scratch::Scratch;
 pub(super) struct X<'a> {
     pub(super) lines: &'a [Lines],
     pub(super) groups: &'a [Group],
+    /// `[token]`.
+    pub(super) coarse: &'a [bool],
 }
+
+/// One plane of the lines of a group.
+pub(super) type Half = [Line; GROUP_LINES / 2];
 
 /// The outputs of one tile: columns of the tile are rows of the weight.
 pub(super) fn product<F: Weights>(
@@ -65,9 +72,10 @@ pub(super) fn product<F: Weights>(
     out: &mut Tile<'_, f32>,
 ) {
     let groups = p.tokens * p.checked_groups(F::FORMAT, out);
-    let x = X { lines: &p.quantized.lines[..groups], groups: &p.quantized.groups[..groups] };
+    let Activations { lines, groups: all, coarse, .. } = p.quantized;
+    let x = X { lines: &lines[..groups], groups: &all[..groups], coarse: &coarse[..p.tokens] };
     // SAFETY: the token proves the instructions; the lengths were checked.
-    unsafe { if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }
+    unsafe { if *x.coarse == [false] { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }
 }
 
 /// The steps of `runs` (at most 8) runs of a group: where each begins, and how many it has.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cchaha::chat::{ChatTemplate, Message};
 use cchaha::sample::SampleParams;
 use cchaha::text::Special;
-use cchaha::{Finish, GenerateRequest, Job, Model, SessionOptions, generate_all};
+use cchaha::{GenerateRequest, Job, Model, SessionOptions, generate_all};
 use cchaha_cli::args::{above_zero, positive};
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::Setup;
 use crate::sandbox::{Ended, Limits, Sandbox};
+use crate::server::Server;
 use crate::stats::{bootstrap, mean, pass_at_k};
 use crate::store::Store;
 
@@ -65,6 +66,10 @@ pub(crate) struct Programs {
     /// Answers written at once; none depends on the others
     #[arg(long, value_name = "N", value_parser = positive, default_value_t = 8)]
     parallel: usize,
+
+    /// Ask the OpenAI-compatible server here instead, such as llama.cpp's at http://localhost:8080/v1; it must run the same model
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
 
     /// Seconds a program may run
     #[arg(long, value_name = "S", value_parser = positive, default_value_t = 10)]
@@ -133,7 +138,7 @@ impl Programs {
     pub(crate) fn run(self, benchmark: &Benchmark) -> Result {
         let mut tasks = read_tasks(&self.data, benchmark)?;
         tasks.truncate(self.limit.unwrap_or(usize::MAX));
-        let settings = json!({
+        let mut settings = json!({
             "benchmark": benchmark.name,
             "model": self.setup.model_file(),
             "style": if self.style == Style::Chat { "chat" } else { "completion" },
@@ -142,6 +147,9 @@ impl Programs {
             "n_predict": self.n_predict,
             "timeout_s": self.timeout,
         });
+        if let Some(server) = &self.server {
+            settings["server"] = json!(server);
+        }
         let mut store = Store::open(&self.setup.out, &settings)?;
         let limits = Limits { wall: Duration::from_secs(self.timeout as u64), memory_mib: 4096 };
         let sandbox = Sandbox::new(&self.python, self.allow_network, limits)?;
@@ -159,8 +167,7 @@ impl Programs {
         let mut bar = progress(benchmark.name);
         let total = tasks.len() * self.samples;
         let mut done = total - jobs.len();
-        let mut failed = None;
-        let mut on_answer = |job: usize, answer: &str, finish: Finish| -> Result {
+        let mut on_answer = |job: usize, answer: &str, tokens: usize| -> Result {
             let (task, sample) = open[job];
             let ended = sandbox.run(&self.program(task, answer))?;
             let result = match &ended {
@@ -170,28 +177,33 @@ impl Programs {
             };
             let row = json!({
                 "task": task.id, "sample": sample, "passed": ended == Ended::Passed, "result": result,
-                "tokens": finish.tokens, "answer": answer,
+                "tokens": tokens, "answer": answer,
             });
             store.put(&key(task, sample), row)?;
             done += 1;
             bar.at(done, total);
             Ok(())
         };
-        generate_all(
-            &model,
-            &options,
-            &jobs,
-            self.parallel,
-            &mut |job, answer, finish| {
-                failed = on_answer(job, &answer, finish).err();
-                if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            },
-            &mut || stop.flow(),
-        )?;
-        drop(bar);
-        if let Some(failure) = failed {
-            return Err(failure);
+        if let Some(url) = &self.server {
+            Server::new(url).answer_all(&jobs, self.parallel, &mut on_answer, &mut || stop.flow())?;
+        } else {
+            let mut failed = None;
+            generate_all(
+                &model,
+                &options,
+                &jobs,
+                self.parallel,
+                &mut |job, answer, finish| {
+                    failed = on_answer(job, &answer, finish.tokens).err();
+                    if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                },
+                &mut || stop.flow(),
+            )?;
+            if let Some(failure) = failed {
+                return Err(failure);
+            }
         }
+        drop(bar);
         self.report(benchmark, &tasks, &store)
     }
 

@@ -36,7 +36,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::sum;
-use super::weights::{Head, Sub, Weights, settle};
+use super::weights::{Head, Sub, Weights, ahead, settle};
 use crate::activations::{GROUP, GROUP_LINES, Group, Line, Lines, Planes};
 use crate::isa::Avx2;
 use crate::pool::Tile;
@@ -105,6 +105,7 @@ unsafe fn one<F: Weights>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
             // SAFETY: rows and groups were checked by the caller.
             unsafe {
                 let w = p.weights.as_ptr().add(row * p.row_bytes + g * F::BYTES);
+                ahead::<F>(w);
                 let group = match blocks(p.cols, g) {
                     8 => group_of_one::<F, 8>(w, x, 8),
                     4 => group_of_one::<F, 4>(w, x, 4),

@@ -72,6 +72,22 @@ pub(in crate::x86_64) trait Weights {
     unsafe fn load(group: *const u8, b: usize) -> __m256i;
 }
 
+/// Bytes between what is read and what is asked for.
+const AHEAD: usize = 2048;
+
+/// Asks for a group of the row, or of the next ones, before it is read: the hardware's own requests stop where a page of memory does.
+/// Decoding a 1.1 GB Q4_K_M file on AVX-512 it is worth 1.13 (1024 and 4096 bytes as much, 8192 less), in cache nothing.
+///
+/// # Safety
+/// SSE.
+#[inline(always)]
+pub(in crate::x86_64) unsafe fn ahead<F: Weights>(group: *const u8) {
+    for line in 0..F::BYTES.div_ceil(64) {
+        // SAFETY: the caller's promise; any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(group.wrapping_add(AHEAD + 64 * line).cast()) };
+    }
+}
+
 /// `x`, of which the optimizer knows nothing from here on.
 ///
 /// # Safety

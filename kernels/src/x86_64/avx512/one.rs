@@ -2,15 +2,13 @@
 
 use std::arch::x86_64::*;
 
+use super::super::avx2::weights::ahead;
 use super::lanes::{fold, sum};
 use super::product::{X, steps};
 use super::weights::{Spread, bytes, offsets, scales, subs};
 use crate::activations::{GROUP, Group, Planes};
 use crate::pool::Tile;
 use crate::product::Product;
-
-/// Bytes between what is read and what is asked for: the hardware's own requests stop where a page of memory does.
-const AHEAD: usize = 2048;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn one<F: Spread>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
@@ -44,9 +42,7 @@ pub(super) unsafe fn one<F: Spread>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_
 unsafe fn step<F: Spread, const N: usize>(w: *const u8, x: &Group, first: usize, total: __m256) -> __m256 {
     // SAFETY: the caller has the instructions and the runs.
     unsafe {
-        for line in 0..F::BYTES.div_ceil(64) {
-            _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64 * line).cast());
-        }
+        ahead::<F>(w);
         let head = F::head(w, N);
         let planes = &x.planes[first..];
         let mut dots = [_mm256_setzero_si256(); 8];

@@ -1,5 +1,6 @@
 //! `humaneval` and `mbpp`: functions the model writes, run with their tests.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -71,6 +72,14 @@ pub(crate) struct Programs {
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 
+    /// Judge the answers in the results.jsonl of an earlier run, and ask no model
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "server")]
+    answers: Option<PathBuf>,
+
+    /// Run answers as they are, with the examples and asserts that models add
+    #[arg(long)]
+    raw: bool,
+
     /// Seconds a program may run
     #[arg(long, value_name = "S", value_parser = positive, default_value_t = 10)]
     timeout: usize,
@@ -90,6 +99,8 @@ struct Task {
     id: String,
     /// What a chat is asked to solve, and what a completion begins with.
     prompt: String,
+    /// The function that is tested, where that is known.
+    entry: Option<String>,
     /// What is run after the program.
     test: String,
 }
@@ -105,8 +116,9 @@ pub(crate) static HUMANEVAL: Benchmark = Benchmark {
     name: "humaneval",
     task: |row| {
         let text = |key: &str| Some(row[key].as_str()?.to_owned());
-        let test = format!("{}\ncheck({})\n", text("test")?, text("entry_point")?);
-        Some(Task { id: text("task_id")?, prompt: text("prompt")?, test })
+        let entry = text("entry_point")?;
+        let test = format!("{}\ncheck({entry})\n", text("test")?);
+        Some(Task { id: text("task_id")?, prompt: text("prompt")?, entry: Some(entry), test })
     },
 };
 
@@ -119,7 +131,9 @@ pub(crate) static MBPP: Benchmark = Benchmark {
         // The first test shows the name and the form of the arguments, as the sanitized set of the authors does.
         let prompt = format!("\"\"\"\n{task}\n{}\n\"\"\"\n", tests.first()?);
         let test = format!("{}\n{}\n", text("test_setup_code").unwrap_or(""), tests.join("\n"));
-        Some(Task { id: row["task_id"].to_string(), prompt, test })
+        let called = tests.first().and_then(|test| test.strip_prefix("assert ")?.split_once('('));
+        let entry = called.map(|(name, _)| name.trim().to_owned());
+        Some(Task { id: row["task_id"].to_string(), prompt, entry, test })
     },
 };
 
@@ -129,6 +143,9 @@ const STOPS: [&str; 3] = ["\nif __name__", "\ndef main(", "\nprint("];
 const COMPLETION_STOPS: [&str; 6] = ["\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ", "\n\"\"\""];
 /// And chats, where a code block ends.
 const CHAT_STOP: &str = "\n```";
+
+/// Takes answers apart and runs them.
+const JUDGE: &str = include_str!("../judge.py");
 
 /// EvalPlus's instruction and the words it begins the answer with.
 const INSTRUCTION: &str = "Please provide a self-contained Python script that solves the following problem in a markdown code block:";
@@ -146,6 +163,7 @@ impl Programs {
             "temp": if self.samples > 1 { self.temp } else { 0.0 },
             "n_predict": self.n_predict,
             "timeout_s": self.timeout,
+            "raw": self.raw,
         });
         if let Some(server) = &self.server {
             settings["server"] = json!(server);
@@ -184,7 +202,18 @@ impl Programs {
             bar.at(done, total);
             Ok(())
         };
-        if let Some(url) = &self.server {
+        if let Some(path) = &self.answers {
+            let given = self.given(path)?;
+            for (job, &(task, sample)) in open.iter().enumerate() {
+                let (answer, tokens) = given.get(&key(task, sample)).ok_or_else(|| {
+                    Failure::usage(format!("{} has no answer to {}", path.display(), key(task, sample)))
+                })?;
+                on_answer(job, answer, *tokens)?;
+                if stop.flow().is_break() {
+                    return Err(Failure::interrupted());
+                }
+            }
+        } else if let Some(url) = &self.server {
             Server::new(url).answer_all(&jobs, self.parallel, &mut on_answer, &mut || stop.flow())?;
         } else {
             let mut failed = None;
@@ -241,10 +270,32 @@ impl Programs {
 
     /// What is run: a chat's answer is a whole program, a completion goes on with its prompt.
     fn program(&self, task: &Task, answer: &str) -> String {
-        match self.style {
-            Style::Chat => format!("{answer}\n\n{}", task.test),
-            Style::Completion => format!("{}{answer}\n\n{}", task.prompt.trim_end(), task.test),
+        let answer = match self.style {
+            Style::Chat => answer.to_owned(),
+            Style::Completion => format!("{}{answer}", task.prompt.trim_end()),
+        };
+        if self.raw {
+            return format!("{answer}\n\n{}", task.test);
         }
+        // A JSON string is one of Python's as well.
+        let entry = task.entry.as_ref().map_or("None".to_owned(), |entry| json!(entry).to_string());
+        format!("{JUDGE}\n\njudge({}, {entry}, {})\n", json!(answer), json!(task.test))
+    }
+
+    /// The answers of an earlier run.
+    fn given(&self, path: &Path) -> Result<HashMap<String, (String, usize)>> {
+        let problem =
+            |problem: &dyn std::fmt::Display| Failure::usage(format!("{}: {problem}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
+        let mut given = HashMap::new();
+        for line in text.lines() {
+            let row: Value = serde_json::from_str(line).map_err(|error| problem(&error))?;
+            let answer = row["answer"].as_str().ok_or_else(|| problem(&"a line has no answer"))?;
+            let task = row["task"].as_str().ok_or_else(|| problem(&"a line names no task"))?;
+            let tokens = row["tokens"].as_u64().unwrap_or(0) as usize;
+            given.insert(format!("{task}#{}", row["sample"]), (answer.to_owned(), tokens));
+        }
+        Ok(given)
     }
 
     fn report(&self, benchmark: &Benchmark, tasks: &[Task], store: &Store) -> Result {
@@ -310,4 +361,43 @@ fn template(model: &Model) -> Result<ChatTemplate> {
     };
     ChatTemplate::of_model(model.chat_template(None), &text(tokenizer.bos()), &text(tokenizer.eos()))
         .map_err(|error| Failure::new(cchaha::ErrorKind::Model, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Whether Python gets through it.
+    fn passes(answer: &str, entry: &str) -> bool {
+        let test = format!("def check(add):\n    assert add(2) == 5\ncheck({entry})\n");
+        let program = format!("{JUDGE}\n\njudge({}, {}, {})\n", json!(answer), json!(entry), json!(test));
+        let mut python = Command::new("python3");
+        python.args(["-I", "-c", &program]).stderr(Stdio::null());
+        python.status().expect("python3 runs").success()
+    }
+
+    #[test]
+    fn what_models_add_to_a_function_does_not_count() {
+        let whole = "K = 3\nimport math\ndef helper(x):\n    return x + K\ndef add(x):\n    return helper(math.floor(x))\n";
+        assert!(passes(whole, "add"));
+        assert!(passes(&format!("{whole}assert add(1) == 99\nprint(1 / 0)\nmain()\n"), "add"));
+        assert!(passes(&format!("Here it is:\n{whole}\nassert add(1) == [1,\n"), "add"));
+        // One without a definition keeps all of them.
+        assert!(passes("class Adder:\n    def add(self, x):\n        return x + 3\n", "Adder().add"));
+    }
+
+    #[test]
+    fn a_wrong_function_fails() {
+        for answer in [
+            "def add(x):\n    return x\n",
+            "def sub(x):\n    return x\n",
+            "def add(x:\n",
+            "",
+            "import nothing_there",
+        ] {
+            assert!(!passes(answer, "add"), "{answer}");
+        }
+    }
 }

@@ -43,7 +43,7 @@ fn seconds(backend: &dyn Backend, repeats: usize) -> Result<f64> {
         sequence: &[0; TOKENS],
         cell: &ids,
         logits: &[0],
-        coarse: &[],
+        coarse: &[true; TOKENS],
         sequences: &[&pages],
         cells: &cells,
     };

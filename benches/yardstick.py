@@ -21,12 +21,15 @@ COLOURS = ["#2563eb", "#9ca3af", "#6b7280", "#b45309", "#93c5fd", "#d1d5db"]
 
 
 def venv(packages):
-    """The bin folder of a virtual environment that has them."""
-    folder = os.path.join(WORK, "venv")
+    """The bin folder of a virtual environment that has them, of its own so that later runs ask no network."""
+    folder = os.path.join(WORK, "venv-" + packages[0].split("=")[0])
+    if os.path.exists(done := os.path.join(folder, "done")):
+        return os.path.join(folder, "bin")
     if not os.path.exists(folder):
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     tools = os.path.join(folder, "bin")
     subprocess.run([os.path.join(tools, "python"), "-m", "pip", "install", "-q", *packages], check=True)
+    open(done, "w").close()
     return tools
 
 

@@ -1,7 +1,8 @@
 //! Every matrix row of the kernel registry on every format it accepts: `cargo bench -p cchaha-benches --bench matmul`.
 //!
 //! The shape is the feed-forward block of Qwen2.5-Coder-0.5B with its columns rounded up to whole super-blocks. `decode` is one token
-//! and reports bytes of weights per second, `prefill` is 64 tokens and reports operations (two per multiply-add) per second.
+//! and reports bytes of weights per second, `prefill` is 64 tokens and reports operations (two per multiply-add) per second,
+//! `coarse prefill` the same with 8-bit activations, where a row reads such.
 //! A name as filter picks rows, for example `-- avx2-q4_k`. `CCHAHA_ARG_THREADS` sets the threads.
 
 use std::hint::black_box;
@@ -65,7 +66,12 @@ fn bench(c: &mut Criterion, kernel: &'static Kernel, format: Format) {
         *pos = i as i32;
     }
     let pages: Vec<u32> = (0..(PREFILL / cchaha_plan::PAGE_CELLS) as u32).collect();
-    for (phase, n) in [("decode", 1), ("prefill", PREFILL)] {
+    let mut phases = vec![("decode", 1, false), ("prefill", PREFILL, false)];
+    if kernel.reads_coarsely() {
+        phases.push(("coarse prefill", PREFILL, true));
+    }
+    for (phase, n, coarse) in phases {
+        let coarse = vec![coarse; n];
         let (ids, positions): (Vec<u32>, Vec<i32>) = (0..n as u32).map(|i| (i, i as i32)).unzip();
         let sequence = vec![0; n];
         let mut group = c.benchmark_group(phase);
@@ -83,7 +89,7 @@ fn bench(c: &mut Criterion, kernel: &'static Kernel, format: Format) {
                     sequence: &sequence,
                     cell: &ids,
                     logits: &[0],
-                    coarse: &[],
+                    coarse: &coarse,
                     sequences: &[&pages],
                     cells: &cells,
                 };

@@ -80,7 +80,7 @@ pub struct Scheduler {
     sequence: Vec<u32>,
     cell: Vec<u32>,
     logits: Vec<u32>,
-    /// Tokens without logits: they are only read.
+    /// Which tokens are only read; see [`Batch::coarse`].
     coarse: Vec<bool>,
     /// For every row of logits: which request, which of its tokens.
     rows: Vec<(usize, usize)>,
@@ -215,6 +215,7 @@ impl Scheduler {
             if n == 0 {
                 continue;
             }
+            let long = request.tokens.len() >= COARSE_FROM;
             let first = self.kv.len(request.sequence);
             self.kv.append(request.sequence, n)?;
             for (t, &token) in left[..n].iter().enumerate() {
@@ -223,7 +224,6 @@ impl Scheduler {
                     Wanted::Last => next[i] + t + 1 == request.tokens.len(),
                     Wanted::All => true,
                 };
-                let long = request.tokens.len() >= COARSE_FROM;
                 self.coarse.push(long && !wanted && first + t >= FINE_HEAD);
                 if wanted {
                     self.logits.push(self.tokens.len() as u32);

@@ -7,7 +7,7 @@ use crate::activations::{GROUP, GROUP_LINES, Line};
 pub(crate) struct Scratch {
     /// Dequantized weight rows.
     pub(crate) floats: Vec<f32>,
-    /// Weight rows in 16 bits; on AArch64 in 8, with their scales and offsets.
+    /// Weight rows in 16 bits; with AVX-512 in 8; on AArch64 in 8 as well, with their scales and offsets.
     pub(crate) lines: Vec<Line>,
     /// Scales and offsets of those.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "they stand with the rows"))]

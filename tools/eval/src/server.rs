@@ -40,10 +40,10 @@ impl Server {
             for _ in 0..parallel.min(jobs.len()) {
                 let (sender, next) = (sender.clone(), &next);
                 scope.spawn(move || {
-                    while let Some(index) =
-                        Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < jobs.len())
-                    {
-                        if sender.send((index, self.answer(&jobs[index]))).is_err() {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(job) = jobs.get(index) else { break };
+                        if sender.send((index, self.answer(job))).is_err() {
                             break;
                         }
                     }

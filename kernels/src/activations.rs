@@ -5,7 +5,7 @@
 //! q = 256 * high + low,           high: -127 ..= 127, low: -128 ..= 127
 //! ```
 //! 16 bits and not 8: `vpmaddwd` makes as many products per instruction as the 8-bit `vpmaddubsw` + `vpmaddwd` pair,
-//! so on AVX2 the precision is free. A group of 256 spans the super-blocks of the K-quants, whose integer scales then
+//! so on AVX2 the precision is free, but where sums of 8-bit products fit 16 bits (coarse tokens). A group of 256 spans the super-blocks of the K-quants, whose integer scales then
 //! stay inside the integer sum. The error of one value is at most `max / 65278`: even where one outlier is 300 times
 //! the group's root mean square it is 0.5% of that root mean square, what 8 bits per 32 values have without outliers.
 //!
@@ -25,10 +25,7 @@ pub(crate) const LARGEST: i16 = 32639;
 const TINY: f32 = 1e-30;
 
 /// The largest `|q|` of a coarse token.
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(dead_code, reason = "only AVX-512 kernels read coarse tokens")
-)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 kernels read coarse tokens"))]
 pub(crate) const LARGEST_COARSE: i16 = 127;
 
 /// The scale of a group whose largest size is `largest` and largest `|q|` is `most`, and its inverse; the inverse is 0 where

@@ -14,6 +14,7 @@ pub(in crate::x86_64) struct Blocks;
 impl Weights for Blocks {
     const FORMAT: Format = Format::IQ4_XS;
     const SIGNED: bool = true;
+    const MOST: u8 = 127;
     const SPANS: usize = 2;
     const SUB: Sub = Sub::Runs;
     const OFFSETS: usize = 0;

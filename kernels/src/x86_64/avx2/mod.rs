@@ -2,11 +2,13 @@
 //!
 //! Every public function here is safe: it asks for the [`Avx2`] token first, which proves that its instructions run.
 
+mod coarse;
 pub(crate) mod encode;
 pub(super) mod iq4_nl;
 pub(super) mod iq4_xs;
 mod lanes;
 pub(super) mod mxfp4;
+pub(super) mod panel;
 mod product;
 pub(super) mod q2_k;
 pub(super) mod q3_k;
@@ -19,6 +21,9 @@ pub(super) mod q5_k;
 pub(super) mod q6_k;
 pub(super) mod q8_0;
 mod quantize;
+pub(super) mod quantize_coarse;
+pub(super) mod runs;
+pub(super) mod spread;
 pub(super) mod weights;
 
 use crate::generic;
@@ -28,6 +33,7 @@ use crate::product::Product;
 use crate::scratch::Scratch;
 
 pub(crate) use quantize::quantize;
+pub(crate) use quantize_coarse::quantize_coarse;
 
 /// The token. Kernels of this folder are picked only where it exists.
 fn token() -> Avx2 {

@@ -28,6 +28,8 @@
 //! operations per second), 3 x 2 (92) and 2 x 3 (97); passes of 4 groups through all tiles, for L1, with sums in memory (their
 //! set-up cost more than L1 gave).
 //!
+//! Coarse tokens: `coarse.rs`.
+//!
 //! Measured with one thread on weights in L3 (2-core AMD EPYC Zen 4, AVX2 only, 2.7 GHz, 2026-11), one token, GiB/s: Q8_0 18,
 //! Q6_K 11.1, Q4_1 10.4, Q4_K 10.3, Q4_0 9.8, Q5_0 9.6; 64 tokens, G operations per second: Q4_K 88, Q5_0 and Q8_0 70,
 //! Q6_K 68. Whole model, Qwen2.5-Coder-0.5B Q4_K_M, 2 threads, t/s in one run: 50 (llama.cpp 39; two neighbouring rows of
@@ -35,9 +37,10 @@
 
 use std::arch::x86_64::*;
 
+use super::coarse;
 use super::lanes::sum;
-use super::weights::{Head, Sub, Weights, ahead, settle};
-use crate::activations::{GROUP, GROUP_LINES, Group, Line, Lines, Planes};
+use super::weights::{Head, Sub, Weights, ahead, opaque_count, settle};
+use crate::activations::{Activations, GROUP, GROUP_LINES, Group, Line, Lines, Planes};
 use crate::isa::Avx2;
 use crate::pool::Tile;
 use crate::product::Product;
@@ -49,17 +52,29 @@ const TOKENS: usize = 4;
 
 /// Activations, `[token][group]`.
 #[derive(Clone, Copy)]
-struct X<'a> {
-    lines: &'a [Lines],
-    groups: &'a [Group],
+pub(super) struct X<'a> {
+    pub(super) lines: &'a [Lines],
+    pub(super) groups: &'a [Group],
 }
 
 /// The outputs of one tile: columns of the tile are rows of the weight.
 pub(super) fn product<F: Weights>(_: Avx2, p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
-    let groups = p.tokens * p.checked_groups(F::FORMAT, out);
-    let x = X { lines: &p.quantized.lines[..groups], groups: &p.quantized.groups[..groups] };
-    // SAFETY: the token proves the instructions; the lengths were checked.
-    unsafe { if p.tokens == 1 { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }
+    let per_token = p.checked_groups(F::FORMAT, out);
+    let Activations { lines, groups, coarse, .. } = p.quantized;
+    let mut first = 0;
+    for alike in coarse[..p.tokens].chunk_by(|a, b| a == b) {
+        let (tokens, these) = ((first, alike.len()), first * per_token..(first + alike.len()) * per_token);
+        let x = X { lines: &lines[these.clone()], groups: &groups[these] };
+        // SAFETY: the token proves the instructions; the lengths were checked.
+        unsafe {
+            match alike {
+                [true, ..] => coarse::many::<F>(p, x, tokens, scratch, out),
+                [_] => one::<F>(p, x, first, out),
+                _ => many::<F>(p, x, tokens, scratch, out),
+            }
+        }
+        first += alike.len();
+    }
 }
 
 /// Runs of 32 columns in group `g`.
@@ -98,7 +113,7 @@ unsafe fn offsets<F: Weights>(group: __m256, offset: *const f32, x: &Group) -> _
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn one<F: Weights>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
+unsafe fn one<F: Weights>(p: &Product<'_>, x: X<'_>, token: usize, out: &mut Tile<'_, f32>) {
     for row in out.cols() {
         let mut total = _mm256_setzero_ps();
         for (g, x) in x.lines.iter().zip(x.groups).enumerate() {
@@ -116,7 +131,7 @@ unsafe fn one<F: Weights>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
             }
         }
         // SAFETY: AVX2 is there.
-        p.put(out, 0, row, unsafe { sum(total) });
+        p.put(out, token, row, unsafe { sum(total) });
     }
 }
 
@@ -248,7 +263,13 @@ unsafe fn words<F: Weights>(q: __m256i, subs: &[i16; 16], b: usize) -> [__m256i;
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn many<F: Weights>(p: &Product<'_>, x: X<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+unsafe fn many<F: Weights>(
+    p: &Product<'_>,
+    x: X<'_>,
+    (first_token, tokens): (usize, usize),
+    scratch: &mut Scratch,
+    out: &mut Tile<'_, f32>,
+) {
     let per_row = p.cols.div_ceil(GROUP);
     let groups = Panel::ROWS * per_row;
     let lines = &mut scratch.lines[..groups * GROUP_LINES];
@@ -266,20 +287,20 @@ unsafe fn many<F: Weights>(p: &Product<'_>, x: X<'_>, scratch: &mut Scratch, out
                 unsafe { unpack::<F>(w.add(g * F::BYTES), blocks(p.cols, g), lines, sides) };
             }
         }
-        for token in (0..p.tokens).step_by(Panel::TOKENS) {
-            let end = p.tokens.min(token + Panel::TOKENS);
+        for token in (0..tokens).step_by(Panel::TOKENS) {
+            let end = tokens.min(token + Panel::TOKENS);
             for r in (0..count).step_by(ROWS) {
                 let lines = &lines[r * per_row * GROUP_LINES..];
                 let sides = &sides[r * per_row * Panel::SIDES..];
                 for t in (token..end).step_by(TOKENS) {
                     let x = X { lines: &x.lines[t * per_row..], groups: &x.groups[t * per_row..] };
-                    let at = (t, first + r);
+                    let at = (first_token + t, first + r);
                     // SAFETY: the panel has these rows and `x` these tokens.
                     unsafe {
                         match (count - r, end - t) {
                             (ROWS.., TOKENS..) => tile::<F, ROWS, TOKENS>(p, lines, sides, x, at, out),
-                            (ROWS.., _) => singles::<F, ROWS>(p, lines, sides, x, at, end, out),
-                            (_, _) => singles::<F, 1>(p, lines, sides, x, at, end.min(t + TOKENS), out),
+                            (ROWS.., _) => singles::<F, ROWS>(p, lines, sides, x, at, end - t, out),
+                            (_, _) => singles::<F, 1>(p, lines, sides, x, at, TOKENS.min(end - t), out),
                         }
                     }
                 }
@@ -288,7 +309,7 @@ unsafe fn many<F: Weights>(p: &Product<'_>, x: X<'_>, scratch: &mut Scratch, out
     }
 }
 
-/// Tokens `at.0..end` one by one.
+/// `tokens` tokens one by one.
 #[inline(always)]
 unsafe fn singles<F: Weights, const R: usize>(
     p: &Product<'_>,
@@ -296,15 +317,15 @@ unsafe fn singles<F: Weights, const R: usize>(
     sides: &[f32],
     x: X<'_>,
     at: (usize, usize),
-    end: usize,
+    tokens: usize,
     out: &mut Tile<'_, f32>,
 ) {
     let per_row = p.cols.div_ceil(GROUP);
-    for t in at.0..end {
-        let from = (t - at.0) * per_row;
+    for t in 0..tokens {
+        let from = t * per_row;
         let x = X { lines: &x.lines[from..], groups: &x.groups[from..] };
         // SAFETY: the caller's promise.
-        unsafe { tile::<F, R, 1>(p, lines, sides, x, (t, at.1), out) };
+        unsafe { tile::<F, R, 1>(p, lines, sides, x, (at.0 + t, at.1), out) };
     }
 }
 
@@ -429,14 +450,6 @@ unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
         }
         groups
     }
-}
-
-/// `n`, of which the optimizer knows nothing.
-#[inline(always)]
-fn opaque_count(mut n: usize) -> usize {
-    // SAFETY: no instruction is emitted.
-    unsafe { std::arch::asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
-    n
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ pub(in crate::x86_64) struct Blocks;
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_0;
     const SIGNED: bool = false;
+    const MOST: u8 = 15;
     const ZERO: u8 = 8;
     const SPANS: usize = 8;
     const SUB: Sub = Sub::None;

@@ -12,6 +12,7 @@ pub(in crate::x86_64) struct Blocks;
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q5_0;
     const SIGNED: bool = false;
+    const MOST: u8 = 31;
     const ZERO: u8 = 16;
     const SPANS: usize = 8;
     const SUB: Sub = Sub::None;

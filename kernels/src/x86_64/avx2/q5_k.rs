@@ -13,6 +13,7 @@ pub(in crate::x86_64) struct Blocks;
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q5_K;
     const SIGNED: bool = false;
+    const MOST: u8 = 31;
     const SPANS: usize = 1;
     const SUB: Sub = Sub::Runs;
     const OFFSETS: usize = 8;

@@ -13,6 +13,7 @@ pub(in crate::x86_64) struct Blocks;
 impl Weights for Blocks {
     const FORMAT: Format = Format::Q6_K;
     const SIGNED: bool = false;
+    const MOST: u8 = 63;
     const ZERO: u8 = 32;
     const SPANS: usize = 4;
     const SUB: Sub = Sub::Halves;

@@ -48,6 +48,8 @@ pub(in crate::x86_64) trait Weights {
     const FORMAT: Format;
     /// Whether `q` is an i8. If not it is a u8 of at most 63, so that two products with an i8 fit 16 bits.
     const SIGNED: bool;
+    /// The largest `|q|`.
+    const MOST: u8;
     /// `q` of the value 0, where offsets only say that.
     const ZERO: u8 = 0;
     /// Spans in a group: 8 (of 32 values; without integer scales always), 4, 2 or 1 (of 256).
@@ -98,6 +100,14 @@ pub(in crate::x86_64) unsafe fn opaque(mut x: __m256i) -> __m256i {
     // SAFETY: no instruction is emitted.
     unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
     x
+}
+
+/// `n`, of which the optimizer knows nothing.
+#[inline(always)]
+pub(in crate::x86_64) fn opaque_count(mut n: usize) -> usize {
+    // SAFETY: no instruction is emitted.
+    unsafe { asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
+    n
 }
 
 /// Makes the optimizer keep `x` in memory and read it from there from here on.

@@ -2,9 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{spread, sums};
-use super::product::{X, steps};
-use super::weights::{Spread, bytes, offsets, scales, subs};
+use super::super::avx2::panel::{Form, LANES, Rows, side_vectors, unpack};
+use super::super::avx2::runs::steps;
+use super::super::avx2::spread::{Spread, bytes, subs};
+use super::super::avx2::weights::Head;
+use super::product::X;
 use crate::activations::{GROUP, GROUP_LINES, Group, Lines};
 use crate::pool::Tile;
 use crate::product::Product;
@@ -15,15 +17,28 @@ const PAIRS: usize = 4;
 const TOKENS: usize = 3;
 const ROWS: usize = 2 * PAIRS;
 
-/// Lanes of a vector of one row.
-const LANES: usize = 8;
+/// Pairs of rows, unsigned bytes.
+struct Pairs;
 
-/// Unpacked rows of a tile, `n` of them.
-#[derive(Clone, Copy)]
-struct Rows {
-    w: *const u8,
-    sides: *const f32,
-    n: usize,
+impl Form for Pairs {
+    const ROWS: usize = ROWS;
+
+    #[inline(always)]
+    fn offsets<F: Spread>() -> usize {
+        F::LANE_OFFSETS
+    }
+
+    #[inline(always)]
+    unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { bytes::<F>(w, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn subs(head: &Head) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { subs(head) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
@@ -33,21 +48,11 @@ pub(super) unsafe fn many<F: Spread>(
     scratch: &mut Scratch,
     out: &mut Tile<'_, f32>,
 ) {
-    let panel = Panel::of(p.cols);
-    let (lines, sides) = (&mut scratch.lines[..panel.lines], &mut scratch.sides[..panel.sides]);
     let per_token = p.cols.div_ceil(GROUP);
     let rows = out.cols();
     for first in rows.clone().step_by(Panel::ROWS) {
-        let count = Panel::ROWS.min(rows.end - first);
-        for r in 0..count {
-            let (tile, lane) = (r / ROWS, r % ROWS * LANES);
-            // SAFETY: the panel has room for so many rows of so many columns, and the row is whole.
-            unsafe {
-                let lines = lines.as_mut_ptr().cast::<u8>().add(tile * ROWS * p.cols + 4 * lane);
-                let sides = sides.as_mut_ptr().add(tile * tile_sides::<F>(p.cols) + lane);
-                unpack_row::<F>(p.row(first + r).as_ptr(), p.cols, lines, sides);
-            }
-        }
+        // SAFETY: the caller has the instructions.
+        let panel = unsafe { unpack::<F, Pairs>(p, first..rows.end.min(first + Panel::ROWS), scratch) };
         let mut token = 0;
         while token < p.tokens {
             let coarse = x.coarse[token];
@@ -57,13 +62,10 @@ pub(super) unsafe fn many<F: Spread>(
                 groups: &x.groups[token * per_token..],
                 coarse: &x.coarse[token..],
             };
-            for r in (0..count).step_by(ROWS) {
-                let at = (token, first + r);
+            for (tile, rows) in panel.clone().enumerate() {
+                let at = (token, first + tile * ROWS);
                 // SAFETY: the panel has these rows and `x` these tokens.
                 unsafe {
-                    let w = lines.as_ptr().cast::<u8>().add(r * p.cols);
-                    let sides = sides.as_ptr().add(r / ROWS * tile_sides::<F>(p.cols));
-                    let rows = Rows { w, sides, n: ROWS.min(count - r) };
                     if coarse {
                         tiles::<F, false>(p, rows, x, n, at, out);
                     } else {
@@ -72,73 +74,6 @@ pub(super) unsafe fn many<F: Spread>(
                 }
             }
             token += n;
-        }
-    }
-}
-
-/// Vectors of scales, offsets and integer scales of a step.
-const fn side_vectors<F: Spread>() -> usize {
-    1 + F::LANE_OFFSETS + if F::HALVES { 2 } else { 0 }
-}
-
-/// Values of those of a tile.
-fn tile_sides<F: Spread>(cols: usize) -> usize {
-    let n = cols / GROUP + (cols % GROUP / 32).count_ones() as usize;
-    n * ROWS * LANES * side_vectors::<F>()
-}
-
-/// One row into its lanes of a tile: `[step][N][PAIRS][2 rows][8 lanes][4]` bytes, and
-/// `[step][scale, offsets, integer scales][PAIRS][2 rows][8]`.
-#[inline(always)]
-unsafe fn unpack_row<F: Spread>(mut w: *const u8, cols: usize, mut to: *mut u8, mut sides: *mut f32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        for _ in 0..cols / GROUP {
-            unpack_step::<F, 8>(w, &mut to, &mut sides);
-            w = w.add(F::BYTES);
-        }
-        for (_, runs) in steps(cols % GROUP / 32) {
-            match runs {
-                4 => unpack_step::<F, 4>(w, &mut to, &mut sides),
-                2 => unpack_step::<F, 2>(w, &mut to, &mut sides),
-                _ => unpack_step::<F, 1>(w, &mut to, &mut sides),
-            }
-            w = w.add(runs * F::FORMAT.block_bytes());
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn unpack_step<F: Spread, const N: usize>(w: *const u8, to: &mut *mut u8, sides: &mut *mut f32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let head = F::head(w, N);
-        let mut side = |v: __m256| {
-            _mm256_storeu_ps(*sides, v);
-            *sides = sides.add(ROWS * LANES);
-        };
-        side(scales::<F, N>(&head));
-        let offsets = offsets::<F>(&head);
-        if F::LANE_OFFSETS > 0 {
-            side(offsets[0]);
-        }
-        if F::LANE_OFFSETS > 1 {
-            side(offsets[1]);
-        }
-        if F::HALVES {
-            let [a, b] = subs(&head);
-            side(_mm256_castsi256_ps(a));
-            side(_mm256_castsi256_ps(b));
-        }
-        let mut q = [_mm256_setzero_si256(); 8];
-        macro_rules! runs {
-            ($($b:literal)*) => {{ $(if $b < N { q[$b] = bytes::<F>(w, $b); })* }};
-        }
-        runs!(0 1 2 3 4 5 6 7);
-        spread::<N>(&mut q);
-        for q in &q[..N] {
-            _mm256_store_si256(to.cast(), *q);
-            *to = to.add(4 * ROWS * LANES);
         }
     }
 }
@@ -258,7 +193,7 @@ impl Step {
             }
             self.w = self.w.add(N * 4 * ROWS * LANES);
             self.x = self.x.add(32 * N);
-            self.sides = self.sides.add(side_vectors::<F>() * ROWS * LANES);
+            self.sides = self.sides.add(side_vectors::<F, Pairs>() * ROWS * LANES);
         }
     }
 
@@ -428,4 +363,25 @@ unsafe fn lane_sums<F: Spread, const N: usize>(x: &Group, o: usize, first: usize
         };
         _mm512_broadcast_f32x8(sums)
     }
+}
+
+/// [`sum`](super::super::avx2::runs::sum) of both halves of four registers: rows 2 j and 2 j + 1 stand in register j.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn sums(v: [__m512; 4]) -> [f32; 8] {
+    let a = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    let b = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+    let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+    let four = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+    let (low, high) = (_mm512_castps512_ps256(four), _mm512_extractf32x8_ps::<1>(four));
+    let even = _mm_add_ps(_mm256_castps256_ps128(low), _mm256_extractf128_ps::<1>(low));
+    let odd = _mm_add_ps(_mm256_castps256_ps128(high), _mm256_extractf128_ps::<1>(high));
+    let mut out = [0.0; 8];
+    // SAFETY: the array has eight values.
+    unsafe {
+        _mm_storeu_ps(out.as_mut_ptr(), _mm_unpacklo_ps(even, odd));
+        _mm_storeu_ps(out.as_mut_ptr().add(4), _mm_unpackhi_ps(even, odd));
+    }
+    out
 }

@@ -4,12 +4,10 @@
 //! wider unpacking would gain nothing there. The other float kernels are AVX2's for the same reason.
 
 mod attend;
-mod lanes;
 mod many;
 mod one;
 mod product;
 mod quantize;
-mod weights;
 
 use super::avx2;
 use crate::isa::{Avx2, Avx512};
@@ -18,7 +16,7 @@ use crate::product::Product;
 use crate::scratch::Scratch;
 
 pub(crate) use attend::attend;
-pub(crate) use quantize::{quantize, quantize_coarse};
+pub(crate) use quantize::quantize;
 
 /// The token. Kernels of this folder are picked only where it exists.
 fn token() -> Avx512 {

@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
+use super::super::avx2::runs::{fold, steps, sum};
+use super::super::avx2::spread::{Spread, bytes, offsets, scales, subs};
 use super::super::avx2::weights::ahead;
-use super::lanes::{fold, sum};
-use super::product::{X, steps};
-use super::weights::{Spread, bytes, offsets, scales, subs};
+use super::product::X;
 use crate::activations::{GROUP, Group, Planes};
 use crate::pool::Tile;
 use crate::product::Product;

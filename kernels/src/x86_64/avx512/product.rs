@@ -8,7 +8,7 @@
 //!               16 bits: upper bytes, << 8, lower bytes;   coarse tokens: one byte, and a unit for each lane
 //! one token     w: 32 bytes of a run            vpdpbusd   upper bytes of x, << 8, vpdpbusd lower bytes of x;   8 runs, folded
 //! ```
-//! A lane is a run of 32 columns (`lanes.rs`), so that 8 vpdpbusd go by before sums meet a scale: laid out as on AVX2, with the columns
+//! A lane is a run of 32 columns (`avx2/runs.rs`), so that 8 vpdpbusd go by before sums meet a scale: laid out as on AVX2, with the columns
 //! of a run side by side, each would need a convert and an FMA. The ends of rows that are no whole step are steps of 4, 2 and 1 runs
 //! whose lanes hold parts of runs: a width of 896 or 576 costs no more than its columns.
 //!
@@ -46,7 +46,7 @@
 use super::super::avx2::weights::Weights;
 use super::many::many;
 use super::one::one;
-use crate::activations::{Activations, GROUP_LINES, Group, Line, Lines};
+use crate::activations::{Activations, Group, Lines};
 use crate::isa::Avx512;
 use crate::pool::Tile;
 use crate::product::Product;
@@ -61,9 +61,6 @@ pub(super) struct X<'a> {
     pub(super) coarse: &'a [bool],
 }
 
-/// One plane of the lines of a group.
-pub(super) type Half = [Line; GROUP_LINES / 2];
-
 /// The outputs of one tile: columns of the tile are rows of the weight.
 pub(super) fn product<F: Weights>(
     _: Avx512,
@@ -76,13 +73,4 @@ pub(super) fn product<F: Weights>(
     let x = X { lines: &lines[..groups], groups: &all[..groups], coarse: &coarse[..p.tokens] };
     // SAFETY: the token proves the instructions; the lengths were checked.
     unsafe { if *x.coarse == [false] { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }
-}
-
-/// The steps of `runs` (at most 8) runs of a group: where each begins, and how many it has.
-pub(super) fn steps(runs: usize) -> impl Iterator<Item = (usize, usize)> {
-    [8, 4, 2, 1].into_iter().filter(move |n| runs & n != 0).scan(0, |first, n| {
-        let step = (*first, n);
-        *first += n;
-        Some(step)
-    })
 }

@@ -3,16 +3,16 @@
 //! ```text
 //! value = scale[lane] * w + offset[lane (, half)],   w = (q - zero) * sub[half]
 //! ```
-//! A lane holds columns of one run of 32 ([`super::lanes`]), so scales per run need no place in the integers: Q4_K, Q5_K and IQ4_XS
+//! A lane holds columns of one run of 32 ([`super::runs`]), so scales per run need no place in the integers: Q4_K, Q5_K and IQ4_XS
 //! scale their lanes by `d * sc`, which f32 holds exactly (11 + 6 bits). Scales per 16 values (`sub`: Q2_K, Q3_K, Q6_K) do. A lane
 //! sums 32 products in i32: |w| <= 2^31 / (32 * 32639) = 2056, and Q6_K with |w| <= 4096 sums its 16 columns a time.
 
 use std::arch::x86_64::*;
 
-use super::super::avx2::weights::{Head, Sub, Weights};
+use super::weights::{Head, Sub, Weights};
 
 /// What the loops derive from a format's constants.
-pub(super) trait Spread: Weights {
+pub(in crate::x86_64) trait Spread: Weights {
     /// Scales per 16 values, inside the integers.
     const HALVES: bool = matches!(Self::SUB, Sub::Halves);
     /// The lanes' sums are taken twice a group.
@@ -30,7 +30,7 @@ impl<F: Weights> Spread for F {}
 /// # Safety
 /// As for [`Weights::load`].
 #[inline(always)]
-pub(super) unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i {
+pub(in crate::x86_64) unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         let q = F::load(w, b);
@@ -43,7 +43,7 @@ pub(super) unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn scales<F: Spread, const N: usize>(head: &Head) -> __m256 {
+pub(in crate::x86_64) unsafe fn scales<F: Spread, const N: usize>(head: &Head) -> __m256 {
     // SAFETY: the caller's promise; a head has eight scales and sixteen integers.
     unsafe {
         match F::SUB {
@@ -72,7 +72,7 @@ pub(super) unsafe fn scales<F: Spread, const N: usize>(head: &Head) -> __m256 {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn subs(head: &Head) -> [__m256i; 2] {
+pub(in crate::x86_64) unsafe fn subs(head: &Head) -> [__m256i; 2] {
     // SAFETY: the caller's promise; a head has sixteen integers.
     unsafe {
         let pairs = _mm256_loadu_si256(head.sub.as_ptr().cast());
@@ -80,21 +80,28 @@ pub(super) unsafe fn subs(head: &Head) -> [__m256i; 2] {
     }
 }
 
-/// The offsets of every lane, [`Spread::LANE_OFFSETS`] of them.
+/// The offsets of every lane: those of the format, one of a lane or two.
 ///
 /// # Safety
-/// AVX-512 F and VL.
+/// AVX2.
 #[inline(always)]
-pub(super) unsafe fn offsets<F: Spread>(head: &Head) -> [__m256; 2] {
+pub(in crate::x86_64) unsafe fn offsets<F: Spread>(head: &Head) -> [__m256; 2] {
     // SAFETY: the caller's promise; a head has sixteen offsets.
     unsafe {
         let first = _mm256_loadu_ps(head.offset.as_ptr());
-        if F::LANE_OFFSETS < 2 {
+        if F::OFFSETS < 16 {
             return [first, _mm256_setzero_ps()];
         }
         let second = _mm256_loadu_ps(head.offset.as_ptr().add(8));
-        let even = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
-        let odd = _mm256_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15);
-        [_mm256_permutex2var_ps(first, even, second), _mm256_permutex2var_ps(first, odd, second)]
+        let even = _mm256_shuffle_ps::<0b10_00_10_00>(first, second);
+        let odd = _mm256_shuffle_ps::<0b11_01_11_01>(first, second);
+        [in_order(even), in_order(odd)]
     }
+}
+
+/// Shuffles work within 128-bit halves; this restores the order.
+#[inline(always)]
+unsafe fn in_order(v: __m256) -> __m256 {
+    // SAFETY: the caller has AVX2.
+    unsafe { _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v))) }
 }

@@ -18,7 +18,7 @@ use std::arch::x86_64::*;
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn spread<const N: usize>(v: &mut [__m256i; 8]) {
+pub(in crate::x86_64) unsafe fn spread<const N: usize>(v: &mut [__m256i; 8]) {
     // SAFETY: the caller's promise.
     unsafe {
         match N {
@@ -61,7 +61,7 @@ unsafe fn four(v: [__m256i; 4]) -> [__m256i; 4] {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn fold<const N: usize>(v: &[__m256i; 8]) -> [__m256i; 2] {
+pub(in crate::x86_64) unsafe fn fold<const N: usize>(v: &[__m256i; 8]) -> [__m256i; 2] {
     // SAFETY: the caller's promise.
     unsafe {
         match N {
@@ -96,7 +96,7 @@ unsafe fn fold_four(v: [__m256i; 4]) -> __m256i {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn sum(v: __m256) -> f32 {
+pub(in crate::x86_64) unsafe fn sum(v: __m256) -> f32 {
     // SAFETY: the caller's promise.
     unsafe {
         let two = _mm256_add_ps(v, _mm256_permute_ps::<0b01_00_11_10>(v));
@@ -105,23 +105,11 @@ pub(super) unsafe fn sum(v: __m256) -> f32 {
     }
 }
 
-/// [`sum`] of both halves of four registers: rows 2 j and 2 j + 1 stand in register j.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn sums(v: [__m512; 4]) -> [f32; 8] {
-    let a = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
-    let b = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
-    let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
-    let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
-    let four = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
-    let (low, high) = (_mm512_castps512_ps256(four), _mm512_extractf32x8_ps::<1>(four));
-    let even = _mm_add_ps(_mm256_castps256_ps128(low), _mm256_extractf128_ps::<1>(low));
-    let odd = _mm_add_ps(_mm256_castps256_ps128(high), _mm256_extractf128_ps::<1>(high));
-    let mut out = [0.0; 8];
-    // SAFETY: the array has eight values.
-    unsafe {
-        _mm_storeu_ps(out.as_mut_ptr(), _mm_unpacklo_ps(even, odd));
-        _mm_storeu_ps(out.as_mut_ptr().add(4), _mm_unpackhi_ps(even, odd));
-    }
-    out
+/// The steps of `runs` (at most 8) runs of a group: where each begins, and how many it has.
+pub(in crate::x86_64) fn steps(runs: usize) -> impl Iterator<Item = (usize, usize)> {
+    [8, 4, 2, 1].into_iter().filter(move |n| runs & n != 0).scan(0, |first, n| {
+        let step = (*first, n);
+        *first += n;
+        Some(step)
+    })
 }

@@ -1,7 +1,6 @@
 //! Which back end runs a session.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use cchaha_kernels::{Cpu, CpuOptions, Isa, Oracle, formats};
 use cchaha_plan::{Backend, Format};
@@ -42,7 +41,11 @@ impl std::str::FromStr for Device {
     }
 }
 
-fn cpu(options: &SessionOptions) -> Result<Cpu> {
+/// The processor as these options ask for it.
+///
+/// # Errors
+/// [`crate::ErrorKind::Usage`] for threads, instructions and kernels this machine cannot have.
+pub fn cpu(options: &SessionOptions) -> Result<Cpu> {
     let isa = options.isa.as_deref().map(isa).transpose()?;
     let kernel = options.kernel.as_deref();
     Ok(Cpu::new(CpuOptions { threads: options.threads, exact: options.exact, isa, kernel })?)
@@ -99,27 +102,6 @@ fn gpu(options: &SessionOptions) -> Result<(Gpu, Cpu)> {
     Ok((gpu, cpu))
 }
 
-/// Bytes of the block that measures how fast the processor reads; far more than its caches hold.
-const PROBE_BYTES: usize = 128 << 20;
-
-/// How fast all cores together read memory, in bytes per second: the best of three passes.
-pub fn cpu_read_bytes_per_s() -> f64 {
-    let words = vec![1u64; PROBE_BYTES / 8];
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let pass = || {
-        let started = Instant::now();
-        std::thread::scope(|scope| {
-            for part in words.chunks(words.len().div_ceil(threads)) {
-                scope.spawn(move || {
-                    std::hint::black_box(part.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)))
-                });
-            }
-        });
-        PROBE_BYTES as f64 / started.elapsed().as_secs_f64()
-    };
-    (0..3).map(|_| pass()).fold(0.0, f64::max)
-}
-
 /// The device `auto` stands for: a real graphics device if it reads memory faster than the processor, which is what decides the
 /// speed of generation. A software adapter is the processor itself, without its SIMD kernels.
 fn auto(options: &SessionOptions) -> Result<Opened> {
@@ -139,8 +121,8 @@ fn auto(options: &SessionOptions) -> Result<Opened> {
             return Opened::on_cpu(options);
         }
     };
-    let probe = || Ok::<_, Error>([gpu.read_bytes_per_s()?, cpu_read_bytes_per_s()]);
-    match cache::probes(&format!("{} {}", info.name, info.driver), probe) {
+    let probe = || Ok::<_, Error>([gpu.read_bytes_per_s()?, cpu.roofs().bytes_per_s]);
+    match cache::probes(&format!("{} {}, {} threads", info.name, info.driver, cpu.threads()), probe) {
         Ok([there, here]) => {
             let (there_gb, here_gb) = (there / 1e9, here / 1e9);
             tracing::info!("{} reads {there_gb:.0} GB/s, the processor {here_gb:.0} GB/s", info.name);

@@ -52,7 +52,7 @@ pub use cchaha_plan as plan;
 pub use cchaha_shaders as shaders;
 
 pub use cache::folder as cache_folder;
-pub use device::{DEVICES, Device, blocks, cpu_read_bytes_per_s};
+pub use device::{DEVICES, Device, blocks, cpu};
 pub use error::{Error, ErrorKind, Result};
 pub use generate::{Finish, FinishReason, GenerateRequest, Piece, generate};
 pub use generate_all::{Job, generate_all};
@@ -60,7 +60,7 @@ pub use heal::heal;
 pub use kv::{KvTable, SequenceId};
 pub use memory::{Memory, bytes_text, memory};
 pub use model::Model;
-pub use probe::products_per_s;
+pub use probe::{product_seconds, products_per_s};
 pub use rope::{ROPES, RopeKind, RopeOptions};
 pub use scheduler::{Listener, Progress, Request, Scheduler, Wanted};
 pub use score::{ScoreRequest, Scores, score};

@@ -19,6 +19,7 @@ mod oracle;
 mod pool;
 mod product;
 mod registry;
+mod roofs;
 mod scratch;
 mod simd;
 #[cfg(target_arch = "x86_64")]
@@ -30,3 +31,4 @@ pub use isa::{Avx2, Avx512, Dotprod, I8mm, Isa, Neon};
 pub use oracle::{Oracle, OracleRunner};
 pub use pool::{Pool, physical_cores};
 pub use registry::{Kernel, registry};
+pub use roofs::{Roofs, Work, fma_ops_per_s};

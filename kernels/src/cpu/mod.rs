@@ -12,6 +12,7 @@ use cchaha_plan::{Backend, Error, ErrorKind, FORMATS, Footprint, Format, Limits,
 use crate::isa::Isa;
 use crate::pool::{Pool, physical_cores};
 use crate::registry::{self, Kernel, Run, registry};
+use crate::roofs::Roofs;
 
 /// How a [`Cpu`] works.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,6 +133,11 @@ impl Cpu {
     /// Threads, the caller's included.
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Measures how fast its threads read memory and multiply at best, whatever kernels they are held to.
+    pub fn roofs(&self) -> Roofs {
+        Roofs::measure(&self.pool)
     }
 
     /// The best instructions it uses.

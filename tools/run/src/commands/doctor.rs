@@ -46,6 +46,8 @@ struct Rates {
     read: f64,
     /// Products of 8-bit weights in a second, for 64 tokens at once.
     products: f64,
+    /// Of the processor, such products in a second in a loop of nothing else.
+    most_products: Option<f64>,
 }
 
 impl Probe {
@@ -84,7 +86,8 @@ impl Doctor {
 fn processor() -> Result<Probe> {
     let cpu = Cpu::new(CpuOptions::default()).map_err(cchaha::Error::from)?;
     let name = cchaha::plan::Backend::name(&cpu);
-    let rates = Rates { read: cchaha::cpu_read_bytes_per_s(), products: cchaha::products_per_s(&cpu)? };
+    let (products, roofs) = (cchaha::products_per_s(&cpu)?, cpu.roofs());
+    let rates = Rates { read: roofs.bytes_per_s, products, most_products: Some(roofs.ops_per_s / 2.0) };
     Ok(Probe { adapter: None, name, rates: Ok(rates) })
 }
 
@@ -97,7 +100,7 @@ fn graphics(info: AdapterInfo) -> Probe {
         let gpu = gpu.map_err(|error| error.message)?;
         let read = gpu.read_bytes_per_s().map_err(|error| error.message)?;
         let products = cchaha::products_per_s(&gpu).map_err(|error| error.to_string())?;
-        Ok(Rates { read, products })
+        Ok(Rates { read, products, most_products: None })
     };
     let rates = measure();
     Probe { name: info.name.clone(), adapter: Some(info), rates }
@@ -123,7 +126,9 @@ fn print(out: &mut Out, probe: &Probe, model: Option<&Model>) -> Result {
     match &probe.rates {
         Ok(rates) => {
             out.line(format_args!("  reads       {:.1} GB/s", rates.read / 1e9))?;
-            out.line(format_args!("  multiplies  {:.1} billion 8-bit weights/s", rates.products / 1e9))?;
+            let most = rates.most_products.map(|most| format!(", of {:.1} at best", most / 1e9));
+            let (products, most) = (rates.products / 1e9, most.unwrap_or_default());
+            out.line(format_args!("  multiplies  {products:.1} billion 8-bit weights/s{most}"))?;
             if let Some(model) = model {
                 let (name, most) = (model.name(), tokens_per_s(rates.read, model));
                 out.line(format_args!("  generates   at most {most:.1} tokens/s with {name}"))?;
@@ -146,6 +151,7 @@ fn object(probe: &Probe, model: Option<&Model>) -> Value {
                 "features": info.features })
     });
     json!({ "name": probe.name, "adapter": adapter, "read_bytes_per_s": rates.map(|rates| rates.read),
-            "products_per_s": rates.map(|rates| rates.products), "refused": probe.rates.as_ref().err(),
+            "products_per_s": rates.map(|rates| rates.products),
+            "most_products_per_s": rates.and_then(|rates| rates.most_products), "refused": probe.rates.as_ref().err(),
             "most_tokens_per_s": rates.zip(model).map(|(rates, model)| tokens_per_s(rates.read, model)) })
 }

@@ -231,6 +231,50 @@ fn bench_speaks_as_llama_bench_does() {
 }
 
 #[test]
+fn bench_says_what_a_test_reaches_of_the_roofs_and_draws_it() {
+    let dir = TempDir::new().expect("a folder");
+    let file = dir.path().join("roofline.svg");
+    let flags = "-p 16 -n 4 -d 8 -r 1 -t 2 --device cpu -o json";
+    let found = json(stories_run("bench", flags).arg("--plot").arg(&file));
+    let number = |row: &Value, name: &str| row[name].as_f64().unwrap_or_else(|| panic!("no {name} in {row}"));
+    // A token: two operations for every weight but the norms', and attention; every such weight read once, in four bytes, and the keys and
+    // values of 9 to 12 cells.
+    let weights = (260_032 - 11 * 64) as f64;
+    let cells = (9 + 10 + 11 + 12) as f64 / 4.0;
+    let (ops, bytes) =
+        (2.0 * weights + 5.0 * 4.0 * cells * 64.0, 4.0 * (weights + 64.0) + 5.0 * 2.0 * 2.0 * 32.0 * cells);
+    let writing = &found[1];
+    assert!(
+        (number(writing, "ops_per_byte") / (ops / bytes) - 1.0).abs() < 1e-9,
+        "{writing}, {ops} / {bytes}"
+    );
+    for row in found.as_array().expect("rows") {
+        let rate = number(row, "ops_per_byte") * number(row, "read_roof_bytes_per_s");
+        let roof = rate.min(number(row, "multiply_roof_ops_per_s"));
+        let share = number(row, "ops_per_s") / roof;
+        assert!((number(row, "roof_fraction") / share - 1.0).abs() < 1e-9 && share > 0.0, "{row}");
+    }
+    let picture = fs::read_to_string(&file).expect("a picture");
+    for word in
+        ["<svg", ">pp16 @ d8<", ">tg4 @ d8<", "F32, 1 token<", "F32, 64 tokens<", "Gop/s in 8 bits", "</svg>"]
+    {
+        assert!(picture.contains(word), "{word} is not in {picture}");
+    }
+    let table = stdout(&mut stories_run("bench", "-p 8 -n 0 -r 1 --device cpu"));
+    assert!(
+        table.lines().next().is_some_and(|head| head.ends_with("| of roof |")) && table.ends_with(" % |\n"),
+        "{table}"
+    );
+    let absent = dir.path().join("absent").join("roofline.svg");
+    fails(stories_run("bench", "--plot").arg(&absent), 2, &["cannot write", "absent"]);
+    fails(
+        stories_run("bench", "-p 8 -n 0 -r 1 --device oracle --plot").arg(&file),
+        2,
+        &["--plot", "--device cpu"],
+    );
+}
+
+#[test]
 fn layers_on_the_gpu_are_asked_for_as_llama_cpp_does() {
     let flags = |more: &str| format!("{more} -p 8 -n 8 -r 1 -o json");
     let layers = |found: &Value| found.as_array().expect("an array")[1]["n_gpu_layers"].as_u64();

@@ -1,13 +1,17 @@
 //! `bench`: prompt and generation rates, in `llama-bench`'s terms and formats.
 
+mod plot;
 mod profile;
+mod roofline;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cchaha::kernels::{Cpu, CpuOptions};
+use cchaha::kernels::{Cpu, CpuOptions, Roofs};
 use cchaha::{Model, Session, SessionOptions};
 use clap::{Args, ValueEnum, ValueHint};
 use serde::Serialize;
@@ -15,19 +19,26 @@ use serde::Serialize;
 use crate::args::{BackendArgs, ModelArgs, positive, whole};
 use crate::exit::{Failure, Result};
 use crate::interrupt::Stoppable;
-use crate::output::{Out, bytes, count};
+use crate::output::{Out, bytes, count, plural};
 
+use self::plot::Chart;
 use self::profile::Profile;
+use self::roofline::{Fields, Point};
 
 const EXAMPLES: &str = "\
 Examples:
   cchaha-run bench -m model.gguf
   cchaha-run bench -m model.gguf -p 512,2048 -n 128 -d 0,4096 -t 1,2 -r 5
   cchaha-run bench -m model.gguf -o json > result.json
+  cchaha-run bench -m model.gguf --plot roofline.svg
 
 Rows are named as llama-bench names them: pp512 reads a prompt of 512 tokens, tg64 writes 64 tokens one by one,
 `@ d4096` does so behind 4096 other tokens. One run to warm up is not counted. 0 leaves a test out.
-A graphics device writes as it does for greedy sampling: it chooses each token itself and begins the next at once.";
+A graphics device writes as it does for greedy sampling: it chooses each token itself and begins the next at once.
+
+`of roof` is the share of what the processor can do at best, as measured before and after the test on as many threads: of the bytes
+it reads (weights and KV cache) or of the 8-bit operations it does in a second (matrix products and attention, two for a
+multiply-add), whichever bounds the test. A model that fits into caches can go past the bytes memory gives.";
 
 /// Measure prompt and generation speed
 #[derive(Debug, Args)]
@@ -64,6 +75,10 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, num_args = 0..=1, default_missing_value = "-")]
     profile: Option<PathBuf>,
 
+    /// Draw the roofline there as SVG: what the tests, and the matrix kernels alone, reach of what the processor can do
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    plot: Option<PathBuf>,
+
     #[command(flatten)]
     backend: BackendArgs,
 }
@@ -80,7 +95,8 @@ enum Format {
     Json,
 }
 
-/// One test. Field names and their order are llama-bench's; those that have no meaning here are left out.
+/// One test. Field names and their order are llama-bench's; those that have no meaning here are left out. What it reaches of the processor's
+/// roofs follows, where that is what runs it.
 #[derive(Debug, Serialize)]
 struct Row {
     build_commit: &'static str,
@@ -110,6 +126,8 @@ struct Row {
     samples_ns: Vec<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     samples_ts: Vec<f64>,
+    #[serde(flatten)]
+    roofline: Option<Fields>,
 }
 
 impl Row {
@@ -132,7 +150,7 @@ struct Printer {
 }
 
 impl Printer {
-    const COLUMNS: [(&'static str, usize, bool); 7] = [
+    const COLUMNS: [(&'static str, usize, bool); 8] = [
         ("model", 30, false),
         ("size", 10, true),
         ("params", 10, true),
@@ -140,9 +158,10 @@ impl Printer {
         ("threads", 7, true),
         ("test", 15, true),
         ("t/s", 20, true),
+        ("of roof", 7, true),
     ];
 
-    fn markdown(&mut self, cells: [String; 7]) -> Result {
+    fn markdown(&mut self, cells: [String; 8]) -> Result {
         let cells = cells.iter().zip(Self::COLUMNS).map(|(cell, (_, width, right))| {
             if right { format!(" {cell:>width$} |") } else { format!(" {cell:<width$} |") }
         });
@@ -173,6 +192,7 @@ impl Printer {
                     row.n_threads.to_string(),
                     row.name(),
                     format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts),
+                    row.roofline.map_or("-".to_owned(), |at| format!("{:.0} %", 100.0 * at.roof_fraction)),
                 ])?;
             }
             Format::Csv => {
@@ -269,8 +289,12 @@ impl Bench {
         };
         let model = Arc::new(self.model.open_or_embedded()?);
         let tokens = tokens(&model, context);
+        if let Some(path) = &self.plot {
+            let opened = OpenOptions::new().create(true).append(true).open(path);
+            opened.map_err(|error| cannot_write(path, &error))?;
+        }
         let stop = Stoppable::begin();
-        let mut profiles = Vec::new();
+        let (mut profiles, mut charts) = (Vec::new(), Vec::new());
         let mut printer = Printer { format: self.output, out: Out::new(), rows: 0 };
         let threads = if self.threads.is_empty() { vec![default_threads()?] } else { self.threads.clone() };
         for threads in threads {
@@ -281,13 +305,26 @@ impl Bench {
                 ..self.backend.options()
             };
             let mut session = Session::new(&model, &options)?;
+            let cpu = session.backend_name().starts_with("cpu").then(|| cchaha::cpu(&options)).transpose()?;
+            if self.plot.is_some() && cpu.is_none() {
+                return Err(Failure::usage("--plot draws the roofline of the processor; add --device cpu"));
+            }
+            let (mut roofs, mut points) = (cpu.as_ref().map(Cpu::roofs), Vec::new());
             for test in &tests {
                 // The first run pages the weights in and wakes the threads.
                 let mut times = Vec::new();
                 for _ in 0..=self.repetitions {
                     times.push(test.run(&mut session, &tokens, &stop)?);
                 }
-                let row = self.row(&session, test, threads, &times[1..]);
+                let mut row = self.row(&session, test, threads, &times[1..]);
+                if let (Some(cpu), Some(before)) = (&cpu, roofs) {
+                    let after = cpu.roofs();
+                    roofs = Some(before.max(after));
+                    let work = roofline::work(test, model.plan(), &options);
+                    let point = Point { name: row.name(), work, seconds: row.avg_ns as f64 / 1e9 };
+                    row.roofline = Some(point.under(before.max(after)));
+                    points.push(point);
+                }
                 if self.profile.is_some() {
                     let mut profile = profile(&mut session, test, row.name(), &tokens, &stop)?;
                     profile.tokens_per_s = (test.prompt == 0).then_some(row.avg_ts);
@@ -295,16 +332,31 @@ impl Bench {
                 }
                 printer.row(row)?;
             }
+            if let (Some(_), Some(cpu), Some(roofs)) = (&self.plot, cpu, roofs) {
+                charts.push(Self::chart(&model, &cpu, roofs, points)?);
+            }
         }
         printer.end()?;
         let mut out = Out::new();
         profiles.iter().try_for_each(|profile| profile.print(&mut out))?;
         match &self.profile {
-            Some(path) if path.as_os_str() != "-" => std::fs::write(path, profile::svg(&profiles))
-                .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))?,
+            Some(path) if path.as_os_str() != "-" => {
+                std::fs::write(path, profile::svg(&profiles)).map_err(|error| cannot_write(path, &error))?
+            }
             _ => {}
         }
+        if let Some(path) = &self.plot {
+            std::fs::write(path, plot::svg(&charts)).map_err(|error| cannot_write(path, &error))?;
+        }
         out.flush()
+    }
+
+    /// The roofline of one number of threads.
+    fn chart(model: &Model, cpu: &Cpu, roofs: Roofs, tests: Vec<Point>) -> Result<Chart> {
+        let threads = plural(cpu.threads(), "thread");
+        let title = [model.name().to_owned(), cpu_info(), threads];
+        let title = title.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+        Ok(Chart { title, roofs, tests, kernels: roofline::kernels(model.plan(), cpu)? })
     }
 
     fn row(&self, session: &Session, test: &Test, threads: usize, times: &[Duration]) -> Row {
@@ -344,8 +396,13 @@ impl Bench {
             stddev_ts,
             samples_ns: nanoseconds.iter().map(|&ns| ns as u64).collect(),
             samples_ts: rates,
+            roofline: None,
         }
     }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::usage(format!("cannot write {}: {error}", path.display()))
 }
 
 /// The test once more, with every kernel timed.

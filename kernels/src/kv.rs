@@ -4,10 +4,10 @@
 //! k [page][kv_head][head_dim][16 cells]     cells innermost: the scores of a page are vectors of cells, no sums across lanes
 //! v [page][kv_head][16 cells][head_dim]     dims innermost: the output is a vector of dims
 //! ```
-//! Values are f16, or f32 under `--exact`. Key bounds (for page selection) are computed per page on demand and kept
+//! Values are f16, or f32 under `--exact`. Ranges of keys (for page selection) are computed per page on demand and kept
 //! until the page's cells change.
 
-use cchaha_plan::{Cells, Error, ErrorKind, KvSpec, PAGE_CELLS, Result};
+use cchaha_plan::{Cells, Error, ErrorKind, KvSpec, PAGE_CELLS, PAGE_SPREAD, Result};
 
 use crate::simd::{LANES, Simd};
 
@@ -55,12 +55,12 @@ pub(crate) enum Values {
     F32 { k: Vec<f32>, v: Vec<f32> },
 }
 
-/// Extremes of the keys of every page.
+/// Ranges of the keys of every page.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    /// `[page][kv_head][head_dim]`: least, then greatest.
-    pub(crate) extremes: Vec<[f32; 2]>,
-    /// For which cells of a page the extremes hold; 0 where they are stale.
+    /// `[page][kv_head][head_dim]`: from, to; [`PAGE_SPREAD`] as wide as the keys' own range, about the same middle.
+    pub(crate) ranges: Vec<[f32; 2]>,
+    /// For which cells of a page the ranges hold; 0 where they are stale.
     of_cells: Vec<u16>,
 }
 
@@ -92,7 +92,7 @@ impl Cache {
         };
         let pages = cells / PAGE_CELLS;
         let bounds = if bounds {
-            Some(Bounds { extremes: zeroed(pages * row)?, of_cells: zeroed(pages)? })
+            Some(Bounds { ranges: zeroed(pages * row)?, of_cells: zeroed(pages)? })
         } else {
             None
         };
@@ -124,8 +124,8 @@ impl Cache {
             }
             bounds.of_cells[page] = written;
             match &self.values {
-                Values::F16 { k, .. } => refresh(self.spec, page, written, k, &mut bounds.extremes),
-                Values::F32 { k, .. } => refresh(self.spec, page, written, k, &mut bounds.extremes),
+                Values::F16 { k, .. } => refresh(self.spec, page, written, k, &mut bounds.ranges),
+                Values::F32 { k, .. } => refresh(self.spec, page, written, k, &mut bounds.ranges),
             }
         }
     }
@@ -150,16 +150,18 @@ fn store<E: Element>(spec: KvSpec, cells: &[u32], k: &[f32], v: &[f32], to_k: &m
     }
 }
 
-fn refresh<E: Element>(spec: KvSpec, page: usize, written: u16, k: &[E], extremes: &mut [[f32; 2]]) {
+fn refresh<E: Element>(spec: KvSpec, page: usize, written: u16, k: &[E], ranges: &mut [[f32; 2]]) {
     let row = spec.n_kv_heads * spec.head_dim;
     let columns = k[page * row * PAGE_CELLS..][..row * PAGE_CELLS].as_chunks::<PAGE_CELLS>().0;
-    for (column, bound) in columns.iter().zip(&mut extremes[page * row..][..row]) {
-        *bound = [f32::INFINITY, f32::NEG_INFINITY];
+    for (column, range) in columns.iter().zip(&mut ranges[page * row..][..row]) {
+        let [mut least, mut most] = [f32::INFINITY, f32::NEG_INFINITY];
         for (slot, &x) in column.iter().enumerate() {
             if written >> slot & 1 == 1 {
-                *bound = [bound[0].min(x.to_f32()), bound[1].max(x.to_f32())];
+                (least, most) = (least.min(x.to_f32()), most.max(x.to_f32()));
             }
         }
+        let inset = (most - least) * (0.5 - 0.5 * PAGE_SPREAD);
+        *range = [least + inset, most - inset];
     }
 }
 

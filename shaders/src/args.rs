@@ -77,7 +77,7 @@ args! {
     /// Choice of pages.
     SelectPages "ops/select_pages" {
         q: u32, q_stride: u32, heads: u32, kv_heads: u32, record: u32, cells: u32, selection: u32, bounds: u32,
-        pages: u32, budget: u32, window: u32, sinks: u32, rules: u32,
+        pages: u32, budget: u32, window: u32, sinks: u32, rules: u32, spread: f32,
     }
     /// Every value by itself.
     Elementwise "ops/elementwise" {

@@ -22,7 +22,7 @@ pub use batch::{Batch, Cells, EMPTY};
 pub use cost::Cost;
 pub use error::{Error, ErrorKind, Result};
 pub use format::{FORMATS, Format, FormatInfo};
-pub use mask::{MaskRule, PAGE_CELLS};
+pub use mask::{MaskRule, PAGE_CELLS, PAGE_SPREAD};
 pub use op::{Activation, NormKind, Op, Routing};
 pub use plan::{
     BufferId, BufferSpec, KvSlot, KvSpec, MaskId, Plan, RopeId, Rows, SelectionId, Shape, Step, Weight,

@@ -3,6 +3,9 @@
 /// Cells in one page of the KV cache: the unit of allocation, of key bounds and of page selection.
 pub const PAGE_CELLS: usize = 16;
 
+/// How much of the spread of a page's keys counts when pages are chosen ([`crate::Op::SelectPages`]).
+pub const PAGE_SPREAD: f32 = 0.5;
+
 /// Which cells of its own sequence a query sees. Causality (`cell.pos <= query.pos`) always holds.
 ///
 /// A cell is visible if it lies in the window, is a sink, is pinned (where pins count), or its page was

@@ -108,10 +108,11 @@ pub enum Op {
         v: BufferId,
     },
     /// Per token and KV head, chooses up to `pages` pages among those of the token's sequence that hold a cell which is
-    /// causal but hidden by `mask`: those with the largest bound on `q . k`,
-    /// `max over the group's query heads of sum_d max(q_d * kmin_d, q_d * kmax_d)`, where `kmin`, `kmax` are the
-    /// page's per-dimension extremes over its written cells (Quest, arXiv 2406.10774). Ties: the earlier page in the
-    /// sequence's page list. Cells written by later tokens of the same batch count towards the bounds, so the choice is
+    /// causal but hidden by `mask`: those with the largest
+    /// `max over the group's query heads of sum_d (q_d * middle_d + PAGE_SPREAD * |q_d| * radius_d)`, where `middle` and
+    /// `radius` are those of the range of the page's keys, per dimension, over its written cells. With the whole radius
+    /// this is a bound on `q . k` (Quest, arXiv 2406.10774), which no key comes near in all dimensions at once. Ties: the
+    /// earlier page in the sequence's page list. Cells written by later tokens of the same batch count, so the choice is
     /// independent of how a prompt is cut into batches only where the mask's window spans a page or more.
     SelectPages {
         /// `[t, n_heads * head_dim]`, after Rope.

@@ -1,9 +1,10 @@
-//! Page selection by key bounds (Quest, arXiv 2406.10774), one KV head of one token at a time.
+//! Page selection by ranges of keys, one KV head of one token at a time.
 //!
-//! The bounds of a page are sums over dimensions in eight lanes, which the compiler turns into vectors on every target; in
+//! Quest (arXiv 2406.10774) takes the greatest product with any point of a page's range; that flatters pages whose keys differ, so here the range is
+//! half as wide (`Cache::bounds`). The products of a page are sums over dimensions in eight lanes, which the compiler turns into vectors on every target; in
 //! one long chain of additions they would cost as much as the attention they save.
 //!
-//! Query heads that share keys choose by their largest bound. Relative to each head's own best page (0.733 bits per byte where this has 0.715: SmolLM2, 5
+//! Query heads that share keys choose by their largest product. Relative to each head's own best page (0.733 bits per byte where this has 0.715: SmolLM2, 5
 //! files of 4096 tokens in 512 cells) and by the sum of each head's softmax over pages (0.730) they choose worse.
 
 use cchaha_plan::PAGE_CELLS;
@@ -11,21 +12,21 @@ use cchaha_plan::PAGE_CELLS;
 use super::attend::Attend;
 use crate::simd::LANES;
 
-/// `sum_d max(q_d * kmin_d, q_d * kmax_d)`; `extremes` is `[least, greatest]` per dimension.
+/// `sum_d max(q_d * from_d, q_d * to_d)`.
 #[inline]
-fn bound(q: &[f32], extremes: &[[f32; 2]]) -> f32 {
+fn bound(q: &[f32], ranges: &[[f32; 2]]) -> f32 {
     // Not f32::max, whose rule for NaN costs vector instructions.
     let larger = |a: f32, b: f32| if a > b { a } else { b };
     let (chunks, tail) = q.as_chunks::<LANES>();
-    let (bounds, rest) = extremes.as_chunks::<LANES>();
+    let (ranges, rest) = ranges.as_chunks::<LANES>();
     let mut sums = [0.0f32; LANES];
-    for (q, bounds) in chunks.iter().zip(bounds) {
+    for (q, ranges) in chunks.iter().zip(ranges) {
         for lane in 0..LANES {
-            let [least, most] = bounds[lane];
-            sums[lane] += larger(q[lane] * least, q[lane] * most);
+            let [from, to] = ranges[lane];
+            sums[lane] += larger(q[lane] * from, q[lane] * to);
         }
     }
-    let tail: f32 = tail.iter().zip(rest).map(|(q, [least, most])| larger(q * least, q * most)).sum();
+    let tail: f32 = tail.iter().zip(rest).map(|(q, [from, to])| larger(q * from, q * to)).sum();
     sums.iter().sum::<f32>() + tail
 }
 
@@ -56,8 +57,8 @@ pub(crate) fn select(
         if causal & !a.visible(token, head, page as usize) == 0 {
             continue;
         }
-        let extremes = &bounds.extremes[(page as usize * n_kv_heads + head) * head_dim..][..head_dim];
-        let bounds = queries.chunks_exact(head_dim).map(|q| bound(q, extremes));
+        let ranges = &bounds.ranges[(page as usize * n_kv_heads + head) * head_dim..][..head_dim];
+        let bounds = queries.chunks_exact(head_dim).map(|q| bound(q, ranges));
         // Adding 0 makes the two zeros equal.
         found.push((bounds.fold(f32::NEG_INFINITY, f32::max) + 0.0, order as u32));
     }

@@ -1,6 +1,6 @@
 //! The KV cache, page selection and attention.
 
-use cchaha_plan::{Batch, EMPTY, KvSpec, MaskRule, PAGE_CELLS, Result};
+use cchaha_plan::{Batch, EMPTY, KvSpec, MaskRule, PAGE_CELLS, PAGE_SPREAD, Result};
 
 use super::matrix::Matrix;
 use super::{nans, rows};
@@ -35,7 +35,7 @@ impl KvCache {
         &values[(cell * n_kv_heads + g) * head_dim..][..head_dim]
     }
 
-    /// `max over the group's heads of sum_d max(q_d * kmin_d, q_d * kmax_d)`: no written key of the page scores higher.
+    /// `max over the group's heads of sum_d (q_d * middle_d + PAGE_SPREAD * |q_d| * radius_d)` over the written keys.
     /// `q`: one token's row, `[h * d]`.
     fn bound(&self, q: &[f64], n_heads: usize, g: usize, page: u32, batch: &Batch<'_>) -> f64 {
         let written = page_cells(page).filter(|&cell| batch.cells.pos[cell] != EMPTY);
@@ -45,12 +45,12 @@ impl KvCache {
         let heads = q.chunks_exact(self.spec.head_dim).skip(g * group).take(group);
         heads
             .map(|q| {
-                let largest = q.iter().enumerate().map(|(d, &q)| {
+                let terms = q.iter().enumerate().map(|(d, &q)| {
                     let kmin = extreme(d, f64::min).expect("a candidate page holds a written cell");
                     let kmax = extreme(d, f64::max).expect("a candidate page holds a written cell");
-                    (q * kmin).max(q * kmax)
+                    q * (kmax + kmin) / 2.0 + f64::from(PAGE_SPREAD) * q.abs() * (kmax - kmin) / 2.0
                 });
-                largest.sum::<f64>()
+                terms.sum::<f64>()
             })
             .fold(f64::NEG_INFINITY, f64::max)
     }

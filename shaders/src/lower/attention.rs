@@ -1,6 +1,6 @@
 //! Attention and what prepares it.
 
-use cchaha_plan::{BufferId, Error, KvSlot, Op, Result, RopeLayout, WeightId};
+use cchaha_plan::{BufferId, Error, KvSlot, Op, PAGE_SPREAD, Result, RopeLayout, WeightId};
 
 use super::fuse::Heads;
 use super::{CLASSES, Lower, Stage, WIDTH};
@@ -191,6 +191,7 @@ impl Lower<'_> {
             window: window(rule.window),
             sinks: rule.sinks,
             rules: u32::from(rule.pins),
+            spread: PAGE_SPREAD,
         };
         let variant = Variant::new(self.kernel("SelectPages", None, 1)?)
             .with("KV", self.kv)

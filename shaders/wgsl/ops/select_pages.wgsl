@@ -1,6 +1,6 @@
-// Chooses pages for a token and a KV head (one workgroup for each): those with the largest bound on q . k among the pages that
-// hold a cell which is causal but hidden by the mask. Flags for every page of the token's list go to `selection`, the bounds
-// to `bounds`, in f32, [token, KV head, page].
+// Chooses pages for a token and a KV head (one workgroup for each): those with the largest product of q and their range of
+// keys, drawn in to `spread` of its width, among the pages that hold a cell which is causal but hidden by the mask. Flags for
+// every page of the token's list go to `selection`, the products to `bounds`, in f32, [token, KV head, page].
 #import lib/frame
 #import lib/best
 #import lib/mask
@@ -22,6 +22,7 @@ struct Args {
   window: u32,
   sinks: u32,
   rules: u32,
+  spread: f32,
 }
 
 var<immediate> args: Args;
@@ -48,13 +49,16 @@ fn bound(q: u32, page: u32, kv_head: u32) -> f32 {
     for (var d = 0u; d < HEAD_DIM; d++) {
       let x = load(q + (kv_head * group + h) * HEAD_DIM + d);
       var largest = LOWEST;
+      var least = -LOWEST;
       for (var c = 0u; c < 16u; c++) {
         let cell = page * 16u + c;
         if frame[args.cells + cell] != 0u {
-          largest = max(largest, x * key_at((cell * args.kv_heads + kv_head) * octets, d));
+          let product = x * key_at((cell * args.kv_heads + kv_head) * octets, d);
+          largest = max(largest, product);
+          least = min(least, product);
         }
       }
-      sum += largest;
+      sum += 0.5 * (largest + least + args.spread * (largest - least));
     }
     best = max(best, sum);
   }

@@ -124,6 +124,12 @@ impl Runner for FallbackRunner {
         self.second.as_mut().expect("invariant: one of the two runs").run(batch)
     }
 
+    /// What a failed device folded is not in the history: the processor keeps what those pages held first.
+    fn fold(&mut self, pages: &[u32], old: usize, sinks: usize, keep: usize) -> Result<()> {
+        let runner = self.second.as_mut().or(self.first.as_mut());
+        runner.expect("invariant: one of the two runs").fold(pages, old, sinks, keep)
+    }
+
     fn greedy(&mut self) -> Option<&mut dyn Greedy> {
         let able = self.failed.is_none() && self.second.is_none();
         let able = able && self.first.as_mut().is_some_and(|first| first.greedy().is_some());

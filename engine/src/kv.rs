@@ -3,8 +3,8 @@
 //! ```text
 //! sequence a  [ page 0 | page 3 | page 4 ]        page 0 is shared: it is full, so nobody writes to it again
 //! sequence b  [ page 0 | page 1 ]                 position p of a sequence is cell p % 16 of its page p / 16
-//! sequence c  [ page 2 | folded | page 5 ]        a folded page is gone for good; positions keep their numbers
-//! ```
+//! sequence c  [ page 2 | (1) | (2) | page 5 ]     positions 0..48 are folded: what is left of their keys and values, differently
+//! ```                                             in every layer, is packed into page 2; positions keep their numbers
 //!
 //! Only the table lives here; keys and values are the runner's. Nothing is ever copied: a page that two
 //! sequences hold is full, and a sequence that is cut inside such a page gives the whole page up.
@@ -19,10 +19,11 @@ pub struct SequenceId(u32);
 
 #[derive(Clone, Debug, Default)]
 struct Sequence {
-    /// The page of every 16 positions; `None` where it was folded.
-    slots: Vec<Option<u32>>,
-    /// The pages there are, oldest first.
+    /// The pages there are, oldest first: those of what was folded, then one for every 16 positions.
     pages: Vec<u32>,
+    /// How many of them hold what is left of folded positions, and how many times 16 positions were folded.
+    packed: usize,
+    folded: usize,
     len: usize,
 }
 
@@ -99,26 +100,31 @@ impl KvTable {
         &self.get(id).pages
     }
 
-    /// The cell of a position of the sequence; `None` where its page was folded.
+    /// The cell of a position of the sequence; `None` where it was folded.
     pub fn cell(&self, id: SequenceId, position: usize) -> Option<u32> {
-        let page = (*self.get(id).slots.get(position / PAGE_CELLS)?)?;
+        let sequence = self.get(id);
+        let slot = (position / PAGE_CELLS).checked_sub(sequence.folded)?;
+        let page = sequence.pages.get(sequence.packed + slot)?;
         Some(page * PAGE_CELLS as u32 + (position % PAGE_CELLS) as u32)
     }
 
-    /// Whether the page of these 16 positions (`slot * 16` and on) is there.
-    pub fn holds(&self, id: SequenceId, slot: usize) -> bool {
-        self.get(id).slots.get(slot).copied().flatten().is_some()
+    /// How many pages hold the positions before `before * 16`, or what is left of them, where no other sequence holds any of these.
+    pub fn own_pages(&self, id: SequenceId, before: usize) -> Option<usize> {
+        let sequence = self.get(id);
+        let n = sequence.packed + before.checked_sub(sequence.folded)?;
+        let own = |pages: &[u32]| pages.iter().all(|&page| self.holders[page as usize] == 1);
+        sequence.pages.get(..n).is_some_and(own).then_some(n)
     }
 
-    /// Drops the page of positions `slot * 16` and on, which must not be the last: its keys and values are gone for
-    /// good, and its cells are free.
-    pub fn fold(&mut self, id: SequenceId, slot: usize) {
+    /// Folds the positions before `before * 16`, whose pages are the first [`KvTable::own_pages`]: what is left of them is in the
+    /// first `kept` pages, and the others are free.
+    pub fn fold(&mut self, id: SequenceId, before: usize, kept: usize) {
         let sequence = self.get_mut(id);
-        debug_assert!(slot + 1 < sequence.slots.len());
-        if let Some(page) = sequence.slots[slot].take() {
-            sequence.pages.retain(|&other| other != page);
-            self.release(page);
-        }
+        let n = sequence.packed + before - sequence.folded;
+        debug_assert!(before * PAGE_CELLS <= sequence.len && kept <= n);
+        let dropped: Vec<u32> = sequence.pages.drain(kept..n).collect();
+        (sequence.packed, sequence.folded) = (kept, before);
+        dropped.into_iter().for_each(|page| self.release(page));
     }
 
     /// Gives the sequence `n` more positions, whose cells a batch may then write.
@@ -126,9 +132,9 @@ impl KvTable {
     /// # Errors
     /// [`ErrorKind::DoesNotFit`] where too few cells are free; nothing has changed then.
     pub fn append(&mut self, id: SequenceId, n: usize) -> Result<()> {
-        let (old, held) = (self.get(id).len, self.get(id).slots.len());
+        let old = self.get(id).len;
         let new = old + n;
-        let wanted = new.div_ceil(PAGE_CELLS) - held;
+        let wanted = new.div_ceil(PAGE_CELLS) - old.div_ceil(PAGE_CELLS);
         if wanted > self.free.len() {
             return Err(Error::new(
                 ErrorKind::DoesNotFit,
@@ -145,7 +151,6 @@ impl KvTable {
             let page = self.free.pop().expect("invariant: counted above");
             self.holders[page as usize] = 1;
             self.get_mut(id).pages.push(page);
-            self.get_mut(id).slots.push(Some(page));
         }
         self.get_mut(id).len = new;
         for position in old..new {
@@ -156,15 +161,17 @@ impl KvTable {
     }
 
     /// Keeps the first `len` positions and gives back the length that is left: `len`, or less where that lies
-    /// inside a page that another sequence holds too or that was folded.
+    /// inside a page that another sequence holds too, or 0 where it was folded.
     pub fn truncate(&mut self, id: SequenceId, len: usize) -> usize {
         let old = self.get(id).len;
         if len >= old {
             return old;
         }
-        // What is cut inside a shared or folded page gives the whole page up.
-        let whole = |page: Option<u32>| page.is_some_and(|page| self.holders[page as usize] == 1);
-        let cut = !len.is_multiple_of(PAGE_CELLS) && !whole(self.get(id).slots[len / PAGE_CELLS]);
+        let Sequence { packed, folded, .. } = *self.get(id);
+        // What is left of folded positions is of later ones as well, and what is cut inside a shared page gives the whole page up.
+        let len = if len < folded * PAGE_CELLS { 0 } else { len };
+        let own = |cell: u32| self.holders[cell as usize / PAGE_CELLS] == 1;
+        let cut = !len.is_multiple_of(PAGE_CELLS) && !self.cell(id, len).is_some_and(own);
         let len = if cut { len / PAGE_CELLS * PAGE_CELLS } else { len };
         let kept = len.div_ceil(PAGE_CELLS);
         for position in len..old.min(kept * PAGE_CELLS) {
@@ -172,22 +179,25 @@ impl KvTable {
                 self.clear(cell as usize..cell as usize + 1);
             }
         }
-        let dropped = self.get_mut(id).slots.split_off(kept);
         let sequence = self.get_mut(id);
         sequence.len = len;
-        sequence.pages.truncate(sequence.slots.iter().flatten().count());
-        dropped.into_iter().flatten().rev().for_each(|page| self.release(page));
+        let pages = if len == 0 { 0 } else { packed + kept - folded };
+        let dropped = sequence.pages.split_off(pages);
+        if len == 0 {
+            (sequence.packed, sequence.folded) = (0, 0);
+        }
+        dropped.into_iter().rev().for_each(|page| self.release(page));
         len
     }
 
     /// A new sequence with the same beginning, and how many positions it has: those in full pages.
     pub fn fork(&mut self, id: SequenceId) -> (SequenceId, usize) {
-        let full = self.get(id).len / PAGE_CELLS;
-        let slots = self.get(id).slots[..full].to_vec();
-        let pages: Vec<u32> = slots.iter().flatten().copied().collect();
+        let Sequence { ref pages, packed, folded, len } = *self.get(id);
+        let full = len / PAGE_CELLS;
+        let pages = pages[..packed + full - folded].to_vec();
         pages.iter().for_each(|&page| self.holders[page as usize] += 1);
         let fork = self.add();
-        *self.get_mut(fork) = Sequence { slots, pages, len: full * PAGE_CELLS };
+        *self.get_mut(fork) = Sequence { pages, packed, folded, len: full * PAGE_CELLS };
         (fork, full * PAGE_CELLS)
     }
 
@@ -229,8 +239,16 @@ mod tests {
         let mut holders = vec![0; table.holders.len()];
         for (i, sequence) in table.sequences.iter().enumerate() {
             let Some(sequence) = sequence else { continue };
-            assert_eq!(sequence.slots.len(), sequence.len.div_ceil(PAGE_CELLS));
-            assert_eq!(sequence.pages, sequence.slots.iter().flatten().copied().collect::<Vec<_>>());
+            let slots = sequence.len.div_ceil(PAGE_CELLS);
+            assert_eq!(sequence.pages.len(), sequence.packed + slots - sequence.folded);
+            // Folded positions have no cells of their own, but what is left of them is written.
+            for &page in &sequence.pages[..sequence.packed] {
+                let cells = page as usize * PAGE_CELLS..(page as usize + 1) * PAGE_CELLS;
+                pos[cells.clone()].copy_from_slice(&table.cells.pos[cells.clone()]);
+                assert!(
+                    pos[cells].iter().all(|&pos| pos >= 0 && (pos as usize) < sequence.folded * PAGE_CELLS)
+                );
+            }
             sequence.pages.iter().for_each(|&page| holders[page as usize] += 1);
             for p in 0..sequence.len {
                 if let Some(cell) = table.cell(SequenceId(i as u32), p) {
@@ -277,26 +295,38 @@ mod tests {
 
     #[test]
     fn folded_pages_are_free_and_positions_stay() {
-        let mut table = KvTable::new(4 * PAGE_CELLS);
+        let mut table = KvTable::new(5 * PAGE_CELLS);
         let a = table.add();
         table.append(a, 3 * PAGE_CELLS + 2).unwrap();
-        table.fold(a, 1);
+        let pages = table.pages(a).to_vec();
+        assert_eq!(table.own_pages(a, 2), Some(2));
+        table.fold(a, 2, 1);
         check(&table);
-        assert_eq!(table.free_cells(), PAGE_CELLS);
-        assert_eq!((table.len(a), table.cell(a, PAGE_CELLS)), (3 * PAGE_CELLS + 2, None));
-        assert_eq!(table.pages(a).len(), 3);
+        assert_eq!(table.free_cells(), 2 * PAGE_CELLS);
+        assert_eq!((table.len(a), table.cell(a, 2 * PAGE_CELLS - 1)), (3 * PAGE_CELLS + 2, None));
+        assert_eq!(table.cell(a, 2 * PAGE_CELLS), Some(pages[2] * PAGE_CELLS as u32));
+        assert_eq!(table.pages(a), [pages[0], pages[2], pages[3]]);
         table.append(a, 2 * PAGE_CELLS - 2).unwrap();
         check(&table);
-        assert_eq!(table.truncate(a, 2 * PAGE_CELLS + 3), 2 * PAGE_CELLS + 3);
-        let (b, kept) = table.fork(a);
-        assert_eq!(kept, 2 * PAGE_CELLS);
+        assert_eq!(table.own_pages(a, 1), None);
+        assert_eq!(table.own_pages(a, 3), Some(2));
+        table.fold(a, 3, 1);
         check(&table);
-        assert_eq!(table.truncate(b, PAGE_CELLS + 1), PAGE_CELLS, "a cut inside a folded page gives it up");
-        assert_eq!(table.truncate(a, 1), 0, "page 0 is shared");
+        assert_eq!(table.truncate(a, 3 * PAGE_CELLS + 3), 3 * PAGE_CELLS + 3);
+        let (b, kept) = table.fork(a);
+        assert_eq!((kept, table.own_pages(a, 3)), (3 * PAGE_CELLS, None));
+        check(&table);
+        assert_eq!(
+            table.truncate(a, 3 * PAGE_CELLS - 1),
+            0,
+            "what is left of folded positions cannot be cut"
+        );
+        check(&table);
+        table.append(b, 2 * PAGE_CELLS).unwrap();
         table.remove(a);
         table.remove(b);
         check(&table);
-        assert_eq!(table.free_cells(), 4 * PAGE_CELLS);
+        assert_eq!(table.free_cells(), 5 * PAGE_CELLS);
     }
 
     #[test]

@@ -100,6 +100,11 @@ impl Runner for OffloadRunner {
         self.rest.fill(self.handed, handed)?;
         self.rest.run(batch)
     }
+
+    fn fold(&mut self, pages: &[u32], old: usize, sinks: usize, keep: usize) -> Result<()> {
+        self.first.fold(pages, old, sinks, keep)?;
+        self.rest.fold(pages, old, sinks, keep)
+    }
 }
 
 #[cfg(test)]

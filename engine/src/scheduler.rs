@@ -127,6 +127,21 @@ impl Scheduler {
         &mut self.kv
     }
 
+    /// Folds the sequence's positions before `before`, a multiple of [`PAGE_CELLS`] as are `keep` and the sequence's length: `keep` of
+    /// their cells stay, the first `sinks` among them. Nothing happens where there are no more than those, or where another
+    /// sequence holds some of their pages.
+    ///
+    /// # Errors
+    /// Those of [`Runner::fold`].
+    pub(crate) fn fold(&mut self, id: SequenceId, before: usize, sinks: usize, keep: usize) -> Result<()> {
+        let Some(old) = self.kv.own_pages(id, before / PAGE_CELLS) else { return Ok(()) };
+        if old * PAGE_CELLS > keep {
+            self.runner.fold(self.kv.pages(id), old, sinks, keep)?;
+            self.kv.fold(id, before / PAGE_CELLS, keep / PAGE_CELLS);
+        }
+        Ok(())
+    }
+
     /// Shows `observer` what the runner works on.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! conformance tests, the benches and `cchaha-run kernels`.
 //!
 //! A row of op `MatMul` also computes the products inside `GatedMatMul` and `Experts`. Ops whose work is moving rows
-//! (Embed, KvStore, SelectPages, TakeRows, TopK) have one portable row each.
+//! (Embed, KvStore, QueryStore, SelectPages, TakeRows, TopK) have one portable row each.
 
 use cchaha_plan::{Activation, Format};
 
@@ -291,6 +291,7 @@ const KERNELS: &[Kernel] = &[
     row("generic-f32-softcap", "Softcap", Isa::Generic, Run::Softcap(|cap, x| softcap(Portable, cap, x))),
     rows("generic-any-embed", "Embed", Format::ALL),
     rows("generic-f32-kvstore", "KvStore", &[]),
+    rows("generic-f32-querystore", "QueryStore", &[]),
     rows("generic-f32-selectpages", "SelectPages", &[]),
     rows("generic-f32-takerows", "TakeRows", &[]),
     rows("generic-f32-topk", "TopK", &[]),

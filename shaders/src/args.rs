@@ -74,6 +74,15 @@ args! {
         softcap: f32, tokens: u32, twin: u32, k: u32, v: u32, pairs: u32, interleaved: u32, table: u32, magnitude: f32,
         q_norm: u32, k_norm: u32, eps: f32,
     }
+    /// Queries of the last tokens.
+    QueryStore "ops/query_store" {
+        q: u32, q_stride: u32, width: u32, record: u32, queries: u32, queries_stride: u32, tokens: u32,
+    }
+    /// Folding of old cells.
+    Fold "ops/fold" {
+        queries: u32, queries_stride: u32, heads: u32, kv_heads: u32, scale: f32, list: u32, weights: u32, scores: u32,
+        cells: u32, pages: u32, old: u32, sinks: u32, keep: u32,
+    }
     /// Choice of pages.
     SelectPages "ops/select_pages" {
         q: u32, q_stride: u32, heads: u32, kv_heads: u32, record: u32, cells: u32, selection: u32, bounds: u32,

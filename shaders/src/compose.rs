@@ -21,8 +21,8 @@ pub(crate) const MODULES: &[(&str, &str)] = modules! {
     "formats/bf16" "formats/f16" "formats/f32" "formats/i8" "formats/iq4_nl" "formats/iq4_xs" "formats/mxfp4" "formats/q2_k" "formats/q3_k" "formats/q4_0" "formats/q4_1" "formats/q4_k" "formats/q5_0" "formats/q5_1" "formats/q5_k" "formats/q6_k" "formats/q8_0"
     "lib/activation" "lib/attention" "lib/best" "lib/bits" "lib/codebook" "lib/coded" "lib/coop" "lib/coop16" "lib/coop8" "lib/coop_plain" "lib/floats" "lib/frame" "lib/group" "lib/halves" "lib/kv_f16" "lib/kv_f32" "lib/lanes" "lib/lanes_subgroup" "lib/mask"
     "lib/math" "lib/matmul" "lib/narrow" "lib/packed" "lib/panels" "lib/queries" "lib/queries_raw" "lib/rotary" "lib/rounded" "lib/run" "lib/run8" "lib/tile" "lib/turns"
-    "ops/arg_max" "ops/attend" "ops/attend_merge" "ops/attend_tiled" "ops/elementwise" "ops/embed" "ops/expert_gemv" "ops/expert_sum" "ops/gated"
-    "ops/gemm" "ops/gemm_coop" "ops/gemm_f16" "ops/gemv" "ops/heads" "ops/kv_store" "ops/norm" "ops/probe" "ops/quantize" "ops/rope" "ops/select_pages" "ops/take_rows" "ops/top_k"
+    "ops/arg_max" "ops/attend" "ops/attend_merge" "ops/attend_tiled" "ops/elementwise" "ops/embed" "ops/expert_gemv" "ops/expert_sum" "ops/fold" "ops/gated"
+    "ops/gemm" "ops/gemm_coop" "ops/gemm_f16" "ops/gemv" "ops/heads" "ops/kv_store" "ops/norm" "ops/probe" "ops/quantize" "ops/query_store" "ops/rope" "ops/select_pages" "ops/take_rows" "ops/top_k"
 };
 
 /// A parameter of a kernel and its value: the name of a module or a count.

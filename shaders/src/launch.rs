@@ -72,6 +72,13 @@ impl Launch {
         }
     }
 
+    /// The same, told something else.
+    pub(crate) fn told<A: Args>(mut self, args: &A) -> Launch {
+        let given: &[u32] = bytemuck::cast_slice(std::slice::from_ref(args));
+        self.args[..given.len()].copy_from_slice(given);
+        self
+    }
+
     /// The same, known to read these weights.
     pub(crate) fn reading(mut self, format: Format, bytes: usize) -> Launch {
         (self.format, self.weight_bytes) = (Some(format), bytes as u64);

@@ -229,6 +229,8 @@ const KERNELS: &[Kernel] = &[
     row("wgsl-f32-rope", "Rope", "ops/rope", Binds::Nothing),
     row("wgsl-f32-heads", "Heads", "ops/heads", Binds::Cache),
     row("wgsl-f32-kvstore", "KvStore", "ops/kv_store", Binds::Cache),
+    row("wgsl-f32-querystore", "QueryStore", "ops/query_store", Binds::Nothing),
+    row("wgsl-f32-fold", "Fold", "ops/fold", Binds::Cache),
     row("wgsl-f32-selectpages", "SelectPages", "ops/select_pages", Binds::Cache),
     Kernel { most_rows: 8, ..row("wgsl-f32-attend", "Attend", "ops/attend", Binds::Cache) },
     row("wgsl-f32-attend-tiled", "Attend", TILED, Binds::Cache),

@@ -9,6 +9,7 @@ use cchaha_plan::{
 };
 
 use crate::arena::{Arena, Place, row_limit};
+use crate::args;
 use crate::device::{ANSWER, Device};
 use crate::frame::{Frame, Parts};
 use crate::gpu::{Counters, Gpu};
@@ -38,10 +39,15 @@ impl Sizes {
         let mut arena = Arena::new(plan, limits);
         let parts = Parts::new(plan, limits);
         let (mut attention, mut kv_heads, mut experts) = (0, 0, [0; 3]);
+        let (mut queries, mut folding) = (vec![None; plan.kv.len()], 0);
         for step in &plan.steps {
             match step.op {
                 Op::Attend { slot, n_heads, .. } => {
                     attention = attention.max(n_heads * (plan.kv[slot.index()].head_dim + 2));
+                }
+                Op::QueryStore { q, slot, .. } => {
+                    queries[slot.index()] = Some(arena.take(plan.buffer(q).width, PAGE_CELLS));
+                    folding = folding.max(plan.kv[slot.index()].n_kv_heads);
                 }
                 Op::SelectPages { slot, .. } => kv_heads = kv_heads.max(plan.kv[slot.index()].n_kv_heads),
                 Op::Experts { top_k, gate, .. } => {
@@ -56,6 +62,12 @@ impl Sizes {
         // Rows of pages are read with a stride of exactly `pages`, which the rounding of the stride covers.
         let bounds = if plan.selections > 0 { flags().base } else { 0 };
         let selections = (0..plan.selections).map(|_| flags().base).collect();
+        let cells = limits.cells.next_multiple_of(PAGE_CELLS);
+        let fold = [
+            arena.take(parts.pages, usize::from(folding > 0)),
+            arena.take(cells, folding),
+            arena.take(cells, folding),
+        ];
         let [top_k, rows, cols] = experts;
         let slots = limits.batch.saturating_mul(top_k);
         let mut expert = |width| if top_k > 0 { arena.take(width, slots) } else { Place::default() };
@@ -71,6 +83,8 @@ impl Sizes {
             attention,
             bounds,
             selections,
+            queries,
+            fold,
             routed,
             expert_gate,
             expert_up,
@@ -130,6 +144,7 @@ pub(crate) struct GpuRunner {
     device: Arc<Device>,
     counters: Arc<Counters>,
     stages: Vec<Stage>,
+    folds: Vec<(args::Fold, Launch)>,
     frame: Frame,
     frame_buffer: wgpu::Buffer,
     frame_group: wgpu::BindGroup,
@@ -200,6 +215,7 @@ impl GpuRunner {
         if gpu.tunes() {
             stages = lower.stages()?;
         }
+        let folds = lower.folds()?;
         let logits_at = sizes.arena.place(plan.logits);
         let ahead = Ahead::new(device, pipelines, &gpu.choice, &plan, logits_at, sizes.best)?;
         device.wait()?;
@@ -211,6 +227,7 @@ impl GpuRunner {
             device: gpu.device.clone(),
             counters: gpu.counters.clone(),
             stages,
+            folds,
             frame,
             frame_buffer,
             frame_group,
@@ -365,6 +382,30 @@ impl Runner for GpuRunner {
         }
         Counters::add(&self.counters.written_bytes, 4 * rows.len());
         Ok(())
+    }
+
+    fn fold(&mut self, pages: &[u32], old: usize, sinks: usize, keep: usize) -> Result<()> {
+        let list: Vec<f32> = pages.iter().map(|&page| page as f32).collect();
+        let told = |&(args, ref launch): &(args::Fold, Launch)| {
+            let (pages, old) = (pages.len() as u32, old as u32);
+            let args = args::Fold { pages, old, sinks: sinks as u32, keep: keep as u32, ..args };
+            launch.clone().told(&args)
+        };
+        let launches: Vec<Launch> = self.folds.iter().map(told).collect();
+        if let Some((args, _)) = self.folds.first() {
+            let at = 4 * u64::from(args.list);
+            self.device.queue.write_buffer(&self.arena_buffer, at, bytemuck::cast_slice(&list));
+        }
+        let mut encoder =
+            self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut bound = Bound::default();
+        for launch in &launches {
+            bound.dispatch(&mut pass, &self.frame_group, launch, 1, 1);
+        }
+        drop(pass);
+        self.submit(encoder.finish());
+        self.device.check()
     }
 
     fn greedy(&mut self) -> Option<&mut dyn Greedy> {

@@ -152,7 +152,7 @@ fn a_cut_and_what_follows_equal_a_fresh_start() {
 }
 
 #[test]
-fn fold_keeps_the_budget_and_what_matters() {
+fn fold_keeps_the_budget() {
     let model = model();
     let tokens = prompt(&model);
     let fold = Policy::named("fold").unwrap();
@@ -167,10 +167,9 @@ fn fold_keeps_the_budget_and_what_matters() {
     feed(&mut session, &tokens);
     let seen = session.seen();
     assert_eq!(seen.fates.len(), tokens.len());
-    let left = seen.count(&[Fate::Seen]);
-    assert!((48..=96).contains(&left), "{left} tokens are left");
-    assert_eq!(seen.fates[0], Fate::Seen, "sinks stay");
-    assert!(seen.fates[tokens.len() - 48..].iter().all(|&fate| fate == Fate::Seen), "the last ones stay");
+    let whole = seen.count(&[Fate::Seen]);
+    assert!((32..=48).contains(&whole), "{whole} tokens are whole");
+    assert!(seen.fates[tokens.len() - 32..].iter().all(|&fate| fate == Fate::Seen), "the last ones stay");
     // It goes on past the budget for as long as the context lasts.
     feed(&mut session, &tokens[..200]);
     assert!(session.logits().iter().all(|x| x.is_finite()));

@@ -62,6 +62,18 @@ pub trait Runner: Send {
         Err(Error::unsupported("this device cannot go on from what another one computed; use the cpu"))
     }
 
+    /// In every cache with an [`crate::Op::QueryStore`], and for each KV head by itself, keeps `keep` of the cells of the first `old`
+    /// of `pages`, and moves them together, in their order, to the first of these cells: the first `sinks`, then those with the
+    /// greatest sum, over the stored queries of the group's heads, of `softmax_c(scale * q . k_c)`; of equals the first (SnapKV, arXiv
+    /// 2404.14469). `pages` are all of a sequence, full; the queries stored last are those of its last page, and the softmax is over
+    /// the cells of the others. What old cells hold that are not among the first `keep` is nobody's afterwards.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] where this back end cannot fold; where the device fails.
+    fn fold(&mut self, _pages: &[u32], _old: usize, _sinks: usize, _keep: usize) -> Result<()> {
+        Err(Error::unsupported("this device cannot fold; use the cpu"))
+    }
+
     /// Steps that do not wait for each other, where this back end has them.
     fn greedy(&mut self) -> Option<&mut dyn Greedy> {
         None

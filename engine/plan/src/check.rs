@@ -124,6 +124,7 @@ impl Check<'_> {
                 self.alike(&[k, v], kv.n_kv_heads * kv.head_dim)?;
                 ensure(self.buffer(k)?.rows == Rows::Tokens, || "keys are stored for token rows".into())
             }
+            Op::QueryStore { q, slot, n_heads, .. } => self.heads(q, slot, n_heads).map(|_| ()),
             Op::SelectPages { q, slot, n_heads, mask, out, .. } => {
                 self.heads(q, slot, n_heads)?;
                 ensure(mask.index() < self.plan.masks.len(), || format!("no mask {}", mask.0))?;

@@ -107,6 +107,18 @@ pub enum Op {
         /// `[t, n_kv_heads * head_dim]`.
         v: BufferId,
     },
+    /// Keeps the query of every token until that of the 16th token after it takes its place, for [`crate::Runner::fold`]: the queries
+    /// are those of the last tokens that ran, so only one sequence can be folded in turn.
+    QueryStore {
+        /// `[t, n_heads * head_dim]`, after Rope.
+        q: BufferId,
+        /// Whose keys and values are folded.
+        slot: KvSlot,
+        /// Query heads.
+        n_heads: usize,
+        /// Factor on scores, as that of Attend.
+        scale: f32,
+    },
     /// Per token and KV head, chooses up to `pages` pages among those of the token's sequence that hold a cell which is
     /// causal but hidden by `mask`: those with the largest
     /// `max over the group's query heads of sum_d (q_d * middle_d + PAGE_SPREAD * |q_d| * radius_d)`, where `middle` and
@@ -237,6 +249,7 @@ impl Op {
             Op::GatedMatMul { .. } => "GatedMatMul",
             Op::Rope { .. } => "Rope",
             Op::KvStore { .. } => "KvStore",
+            Op::QueryStore { .. } => "QueryStore",
             Op::SelectPages { .. } => "SelectPages",
             Op::Attend { .. } => "Attend",
             Op::Activate { .. } => "Activate",

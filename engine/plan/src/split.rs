@@ -94,7 +94,10 @@ impl Plan {
 
 fn slot_of(op: &mut Op) -> Option<&mut KvSlot> {
     match op {
-        Op::KvStore { slot, .. } | Op::SelectPages { slot, .. } | Op::Attend { slot, .. } => Some(slot),
+        Op::KvStore { slot, .. }
+        | Op::QueryStore { slot, .. }
+        | Op::SelectPages { slot, .. }
+        | Op::Attend { slot, .. } => Some(slot),
         _ => None,
     }
 }
@@ -128,7 +131,7 @@ impl Op {
             Op::GatedMatMul { x, scratch, out, .. } => (vec![x], vec![scratch, out]),
             Op::Rope { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => (vec![x], vec![x]),
             Op::KvStore { k, v, .. } => (vec![k, v], vec![]),
-            Op::SelectPages { q, .. } => (vec![q], vec![]),
+            Op::QueryStore { q, .. } | Op::SelectPages { q, .. } => (vec![q], vec![]),
             Op::Attend { q, out, .. } => (vec![q], vec![out]),
             Op::Activate { x, up, out, .. } => ([Some(x), up].into_iter().flatten().collect(), vec![out]),
             Op::Add { a, b, out } => (vec![a, b], vec![out]),

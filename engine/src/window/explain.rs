@@ -11,7 +11,7 @@ const FATES: [(Fate, &str, &str); 5] = [
     (Fate::Pinned, "pinned", "#d98c2b"),
     (Fate::Chosen, "seen where a query chooses its page", "#3a8f5a"),
     (Fate::Unseen, "not seen", "#e4e4e4"),
-    (Fate::Folded, "folded: dropped from memory", "#b05050"),
+    (Fate::Folded, "folded: each head keeps what it attends to", "#b05050"),
 ];
 
 impl Seen {

@@ -1,12 +1,11 @@
 //! The code window: which earlier tokens attention sees when it must not see all, and which stay in memory.
 //!
 //! A policy is data: shares of a budget. They become a mask and, where pages are chosen by the query, a SelectPages step
-//! in front of every Attend ([`budgeted`]); what changes while a text is read are pins and folded pages ([`Reader`]).
+//! in front of every Attend ([`budgeted`]); what changes while a text is read are pins and what is folded ([`Reader`]).
 //! Layers with a window of their own keep it.
 
 mod dynamic;
 mod explain;
-mod fold;
 mod pins;
 mod reader;
 mod tally;
@@ -37,11 +36,11 @@ pub struct Policy {
     prior: Prior,
     /// Sixteenths of the budget for pages chosen by the query.
     pages: usize,
-    /// Drop what is beyond the budget.
+    /// Drop what is beyond the budget: each KV head for itself.
     folds: bool,
 }
 
-/// Which lines are pinned, or kept when pages are folded.
+/// Which lines are pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prior {
     /// None.
@@ -71,7 +70,7 @@ const FULL: Policy = Policy {
 const SINKS: u32 = 4;
 
 /// All policies; the last ones are controls and priors that studies compare (`docs/code-window.md`).
-pub static POLICIES: [Policy; 13] = [
+pub static POLICIES: [Policy; 12] = [
     FULL,
     Policy { name: "window", about: "the last tokens", budgeted: true, ..FULL },
     Policy { name: "sinks", about: "the first 4 and the last tokens", sinks: SINKS, budgeted: true, ..FULL },
@@ -91,8 +90,7 @@ pub static POLICIES: [Policy; 13] = [
     },
     Policy {
         name: "fold",
-        about: "drops what is beyond the budget from memory, finished bodies first",
-        prior: Prior::Names,
+        about: "drops what is beyond the budget from memory, what each head attends to least first",
         folds: true,
         ..BUDGETED
     },
@@ -131,13 +129,6 @@ pub static POLICIES: [Policy; 13] = [
         about: "the last tokens and as many random lines",
         pins: 4,
         prior: Prior::Random,
-        ..BUDGETED
-    },
-    Policy {
-        name: "fold-random",
-        about: "drops random pages beyond the budget",
-        prior: Prior::Random,
-        folds: true,
         ..BUDGETED
     },
 ];
@@ -182,9 +173,9 @@ pub(crate) struct Shares {
     pub(crate) pins: usize,
     pub(crate) prior: Prior,
     pub(crate) pages: usize,
-    /// Cells kept, where pages are folded.
+    /// Cells kept, where there is folding.
     pub(crate) kept: Option<usize>,
-    /// Pins change, and pages are folded, at positions that are multiples of this.
+    /// Pins change, and cells are folded, at positions that are multiples of this.
     pub(crate) epoch: usize,
 }
 
@@ -209,8 +200,8 @@ impl WindowOptions {
         let room = budget - pins - sinks as usize - PAGE_CELLS;
         let pages = (budget * pages / 16).min(room) / PAGE_CELLS;
         // What shares leave over by rounding, and what sinks do not take, is the window's.
-        // Of what is kept, half is the last tokens.
-        let recent = if folds { budget / 2 } else { budget - pages * PAGE_CELLS - pins - sinks as usize };
+        // Of what is kept, a quarter is the last tokens.
+        let recent = if folds { budget / 4 } else { budget - pages * PAGE_CELLS - pins - sinks as usize };
         let epoch = (budget / 8).clamp(PAGE_CELLS, 128) / PAGE_CELLS * PAGE_CELLS;
         let kept = folds.then_some(budget.next_multiple_of(PAGE_CELLS));
         Ok(Some(Shares { sinks, recent, pins, prior, pages, kept, epoch }))
@@ -221,7 +212,7 @@ impl WindowOptions {
 pub(crate) fn budgeted(plan: &Plan, shares: &Shares) -> Plan {
     let mut plan = plan.clone();
     if shares.kept.is_some() {
-        return plan;
+        return foldable(plan);
     }
     let rule = MaskRule { window: Some(shares.recent as u32), sinks: shares.sinks, pins: shares.pins > 0 };
     let mask = MaskId(plan.masks.len() as u32);
@@ -242,6 +233,20 @@ pub(crate) fn budgeted(plan: &Plan, shares: &Shares) -> Plan {
                 let op = Op::SelectPages { q, slot, n_heads, mask, pages: shares.pages, out };
                 steps.push(Step { op, layer: step.layer });
             }
+        }
+        steps.push(step);
+    }
+    Plan { steps, ..plan }
+}
+
+/// The plan with the queries kept of every layer that sees everything.
+fn foldable(plan: Plan) -> Plan {
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for step in plan.steps {
+        if let Op::Attend { q, slot, n_heads, scale, mask, .. } = step.op
+            && plan.masks[mask.index()].window.is_none()
+        {
+            steps.push(Step { op: Op::QueryStore { q, slot, n_heads, scale }, layer: step.layer });
         }
         steps.push(step);
     }

@@ -1,4 +1,4 @@
-//! Follows a session's text: scans it, and at every epoch pins lines and folds pages.
+//! Follows a session's text: scans it, and at every epoch pins lines and folds what is old.
 //!
 //! Epochs begin at fixed positions, and what is decided there depends on the text before it only. So a run does not
 //! depend on how a prompt is cut into batches.
@@ -7,7 +7,7 @@ use std::ops::{ControlFlow, Range};
 
 use cchaha_plan::{PAGE_CELLS, Plan};
 
-use super::{Shares, Tally, fold, pins};
+use super::{Shares, Tally, pins};
 use crate::code::{Language, Line, Scanner};
 use crate::error::Result;
 use crate::kv::SequenceId;
@@ -135,7 +135,7 @@ pub enum Fate {
     Chosen,
     /// Not seen, but in memory.
     Unseen,
-    /// Dropped for good.
+    /// Dropped for good, but for what single KV heads keep of it.
     Folded,
 }
 
@@ -231,7 +231,7 @@ impl Reader {
             let at = scheduler.kv().len(request.sequence);
             let epoch = self.epoch();
             if at.is_multiple_of(epoch) {
-                self.begin_epoch(scheduler, request.sequence);
+                self.begin_epoch(scheduler, request.sequence)?;
             }
             let n = (total - done).min(epoch - at % epoch);
             let tokens = &request.tokens[done..done + n];
@@ -280,19 +280,13 @@ impl Reader {
         self.text.read(tokenizer, since);
     }
 
-    fn begin_epoch(&mut self, scheduler: &mut Scheduler, sequence: SequenceId) {
+    fn begin_epoch(&mut self, scheduler: &mut Scheduler, sequence: SequenceId) -> Result<()> {
         self.pin(scheduler, sequence);
-        let Some(shares) = self.shares else { return };
-        if let Some(kept) = shares.kept {
-            let room = kept.saturating_sub(shares.epoch) / PAGE_CELLS;
-            let held = scheduler.kv().pages(sequence).len();
-            if held > room {
-                let order = fold::order(&self.text, &shares, self.own_window);
-                let there: Vec<usize> =
-                    order.into_iter().filter(|&slot| scheduler.kv().holds(sequence, slot)).collect();
-                there.into_iter().take(held - room).for_each(|slot| scheduler.kv_mut().fold(sequence, slot));
-            }
-        }
+        let Some(Shares { kept: Some(kept), recent, sinks, epoch, .. }) = self.shares else { return Ok(()) };
+        // The last tokens, what layers with windows of their own see, and the epoch that begins here stay whole.
+        let recent = recent.max(self.own_window).next_multiple_of(PAGE_CELLS);
+        let before = scheduler.kv().len(sequence).saturating_sub(recent);
+        scheduler.fold(sequence, before, sinks as usize, kept - recent - epoch)
     }
 
     fn pin(&mut self, scheduler: &mut Scheduler, sequence: SequenceId) {

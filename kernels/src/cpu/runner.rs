@@ -14,6 +14,7 @@ use super::rotary::Rotary;
 use crate::activations::Activations;
 use crate::generic::attend::{self, Attend, PageSpan, Selection};
 use crate::generic::elementwise::Input;
+use crate::generic::fold::{Fold, Queries};
 use crate::generic::matmul;
 use crate::generic::norm::NormArgs;
 use crate::generic::rows::{embed, top_k};
@@ -144,6 +145,8 @@ pub(crate) struct CpuRunner {
     caches: Vec<Cache>,
     spans: Vec<PageSpan>,
     selections: Vec<Selection>,
+    /// Of the last tokens, for each cache that can be folded.
+    queries: Vec<Option<Queries>>,
     rotary: Vec<Rotary>,
     experts: ExpertBuffers,
     observer: Option<Box<dyn Observer>>,
@@ -184,6 +187,7 @@ impl CpuRunner {
             caches: caches.collect::<Result<_>>()?,
             spans: vec![PageSpan::default(); sizes.pages()],
             selections: (0..plan.selections).map(|_| selection()).collect::<Result<_>>()?,
+            queries: queries(&plan)?,
             rotary: rotary.collect::<Result<_>>()?,
             experts: ExpertBuffers::new(sizes.experts, limits.batch)?,
             observer: None,
@@ -296,6 +300,14 @@ impl Runner for CpuRunner {
         Ok(())
     }
 
+    fn fold(&mut self, pages: &[u32], old: usize, sinks: usize, keep: usize) -> Result<()> {
+        let fold = Fold { pages, old, sinks, keep };
+        for (cache, queries) in self.caches.iter_mut().zip(&self.queries) {
+            queries.iter().for_each(|queries| fold.run(cache, queries));
+        }
+        Ok(())
+    }
+
     fn observe(&mut self, observer: Box<dyn Observer>) -> Result<()> {
         self.observer = Some(observer);
         Ok(())
@@ -348,6 +360,15 @@ impl CpuRunner {
             Op::KvStore { slot, k, v } => {
                 let (k, v) = (&self.buffers[k.index()], &self.buffers[v.index()]);
                 self.caches[slot.index()].store(batch.cell, k, v);
+            }
+            Op::QueryStore { q, slot, .. } => {
+                if let Some(queries) = &mut self.queries[slot.index()] {
+                    let rows = self.buffers[q.index()].chunks_exact(queries.width);
+                    for (row, position) in rows.zip(batch.positions.iter().step_by(plan.axes)) {
+                        let at = *position as usize % PAGE_CELLS * queries.width;
+                        queries.rows[at..][..queries.width].copy_from_slice(row);
+                    }
+                }
             }
             Op::SelectPages { .. } => self.select(plan, op, batch),
             Op::Attend { .. } => self.attend(plan, op, batch),
@@ -541,4 +562,16 @@ impl CpuRunner {
         self.pool.run(&mut self.scratch, grid, |scratch, _, mut tile| kernel(&args, scratch, &mut tile));
         self.put(out, buffer);
     }
+}
+
+/// Room for the queries of the caches that can be folded.
+fn queries(plan: &Plan) -> Result<Vec<Option<Queries>>> {
+    let mut queries: Vec<Option<Queries>> = plan.kv.iter().map(|_| None).collect();
+    for step in &plan.steps {
+        if let Op::QueryStore { q, slot, scale, .. } = step.op {
+            let width = plan.buffer(q).width;
+            queries[slot.index()] = Some(Queries { rows: zeroed(PAGE_CELLS * width)?, width, scale });
+        }
+    }
+    Ok(queries)
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod attend;
 pub(crate) mod elementwise;
+pub(crate) mod fold;
 pub(crate) mod gemm;
 pub(crate) mod matmul;
 pub(crate) mod norm;

@@ -18,6 +18,14 @@ pub(super) struct Selection {
     pages: Vec<Vec<Vec<u32>>>,
 }
 
+/// The queries of the last tokens, `[16, h * d]`, by position.
+#[derive(Clone, Debug)]
+pub(super) struct Queries {
+    pub(super) rows: Vec<Vec<f64>>,
+    pub(super) n_heads: usize,
+    pub(super) scale: f64,
+}
+
 impl KvCache {
     pub(super) fn new(spec: KvSpec, cells: usize) -> Result<KvCache> {
         let values = cells.saturating_mul(spec.n_kv_heads * spec.head_dim);
@@ -33,6 +41,33 @@ impl KvCache {
     fn head<'a>(&self, values: &'a [f64], cell: usize, g: usize) -> &'a [f64] {
         let KvSpec { n_kv_heads, head_dim } = self.spec;
         &values[(cell * n_kv_heads + g) * head_dim..][..head_dim]
+    }
+
+    /// [`cchaha_plan::Runner::fold`].
+    pub(super) fn fold(&mut self, queries: &Queries, pages: &[u32], old: usize, sinks: usize, keep: usize) {
+        let KvSpec { n_kv_heads, head_dim } = self.spec;
+        let cells: Vec<usize> = pages.iter().flat_map(|&page| page_cells(page)).collect();
+        let seen = &cells[..cells.len() - PAGE_CELLS];
+        let group = queries.n_heads / n_kv_heads;
+        for g in 0..n_kv_heads {
+            let mut weights = vec![0.0; old * PAGE_CELLS];
+            for row in &queries.rows {
+                for q in row.chunks_exact(head_dim).skip(g * group).take(group) {
+                    let score = |&cell: &usize| queries.scale * rows::dot(q, self.head(&self.k, cell, g));
+                    let attention = rows::softmax(&seen.iter().map(score).collect::<Vec<_>>());
+                    weights.iter_mut().zip(attention).for_each(|(weight, p)| *weight += p);
+                }
+            }
+            let chosen = rows::top_k(&weights[sinks..], keep - sinks).into_iter().map(|i| sinks + i);
+            let mut kept: Vec<usize> = (0..sinks).chain(chosen).collect();
+            kept.sort_unstable();
+            let at = |i: usize| (cells[i] * n_kv_heads + g) * head_dim;
+            for (to, from) in kept.into_iter().enumerate() {
+                let from = at(from)..at(from) + head_dim;
+                self.k.copy_within(from.clone(), at(to));
+                self.v.copy_within(from, at(to));
+            }
+        }
     }
 
     /// `max over the group's heads of sum_d (q_d * middle_d + PAGE_SPREAD * |q_d| * radius_d)` over the written keys.

@@ -23,7 +23,7 @@ use cchaha_plan::{
 };
 
 use crate::formats;
-use attention::{KvCache, Selection};
+use attention::{KvCache, Queries, Selection};
 use matrix::{Matrix, Threads};
 
 /// The reference back end. See the module's documentation.
@@ -51,8 +51,9 @@ impl Oracle {
         let kv = plan.kv.iter().map(|&spec| KvCache::new(spec, cells)).collect::<Result<_>>()?;
         let buffers = plan.buffers.iter().map(|spec| Matrix::nan(0, spec.width)).collect();
         let selections = vec![Selection::default(); plan.selections];
+        let queries = vec![None; plan.kv.len()];
         let threads = Threads(self.threads.max(1));
-        Ok(OracleRunner { plan, limits, buffers, kv, selections, logits: Vec::new(), threads })
+        Ok(OracleRunner { plan, limits, buffers, kv, selections, queries, logits: Vec::new(), threads })
     }
 }
 
@@ -91,6 +92,7 @@ pub struct OracleRunner {
     buffers: Vec<Matrix>,
     kv: Vec<KvCache>,
     selections: Vec<Selection>,
+    queries: Vec<Option<Queries>>,
     logits: Vec<f32>,
     threads: Threads,
 }
@@ -111,6 +113,13 @@ impl Runner for OracleRunner {
         }
         self.logits = self.logits_f64().iter().map(|&logit| logit as f32).collect();
         Ok(&self.logits)
+    }
+
+    fn fold(&mut self, pages: &[u32], old: usize, sinks: usize, keep: usize) -> Result<()> {
+        for (kv, queries) in self.kv.iter_mut().zip(&self.queries) {
+            queries.iter().for_each(|queries| kv.fold(queries, pages, old, sinks, keep));
+        }
+        Ok(())
     }
 }
 
@@ -208,6 +217,15 @@ impl OracleRunner {
                 let cache = &mut self.kv[slot.index()];
                 for (t, &cell) in batch.cell.iter().enumerate() {
                     cache.store(cell as usize, k.row(t), v.row(t));
+                }
+            }
+            Op::QueryStore { q, slot, n_heads, scale } => {
+                let q = &self.buffers[q.index()];
+                let empty = || Queries { rows: vec![Vec::new(); PAGE_CELLS], n_heads, scale: scale.into() };
+                let queries = self.queries[slot.index()].get_or_insert_with(empty);
+                for (t, &cell) in batch.cell.iter().enumerate() {
+                    let position = batch.cells.pos[cell as usize] as usize;
+                    queries.rows[position % PAGE_CELLS] = q.row(t).to_vec();
                 }
             }
             Op::SelectPages { q, slot, n_heads, mask, pages, out } => {

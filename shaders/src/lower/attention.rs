@@ -172,6 +172,53 @@ impl Lower<'_> {
         Ok(self.always(k, vec![launch]))
     }
 
+    pub(super) fn query_store(&self, q: BufferId, slot: KvSlot) -> Result<Stage> {
+        let queries = self.regions.queries[slot.index()].unwrap_or_default();
+        let args = args::QueryStore {
+            q: self.place(q).base,
+            q_stride: self.place(q).stride,
+            width: self.width(q) as u32,
+            record: self.parts.record as u32,
+            queries: queries.base,
+            queries_stride: queries.stride,
+            tokens: 0,
+        };
+        let launch = self.plain("QueryStore", &args, self.width(q).div_ceil(WIDTH))?;
+        Ok(self.always(q, vec![launch]))
+    }
+
+    /// The dispatches of [`cchaha_plan::Runner::fold`], but for what it is told.
+    pub(crate) fn folds(&self) -> Result<Vec<(args::Fold, Launch)>> {
+        let mut folds = Vec::new();
+        for step in &self.plan.steps {
+            let Op::QueryStore { slot, n_heads, scale, .. } = step.op else { continue };
+            let spec = self.plan.kv[slot.index()];
+            let queries = self.regions.queries[slot.index()].unwrap_or_default();
+            let [list, weights, scores] = self.regions.fold;
+            let args = args::Fold {
+                queries: queries.base,
+                queries_stride: queries.stride,
+                heads: n_heads as u32,
+                kv_heads: spec.n_kv_heads as u32,
+                scale,
+                list: list.base,
+                weights: weights.base,
+                scores: scores.base,
+                cells: weights.stride,
+                pages: 0,
+                old: 0,
+                sinks: 0,
+                keep: 0,
+            };
+            let variant = Variant::new(self.kernel("Fold", None, 1)?)
+                .with("KV", self.kv)
+                .constant("HEAD_DIM", spec.head_dim);
+            let group = Some(&self.caches[slot.index()]);
+            folds.push((args, self.launch(&variant, group, &args, spec.n_kv_heads, Along::Rows(1))));
+        }
+        Ok(folds)
+    }
+
     pub(super) fn select_pages(&self, op: &Op) -> Result<Stage> {
         let Op::SelectPages { q, slot, n_heads, mask, pages, out } = *op else {
             return Err(Error::unsupported("not a SelectPages step"));

@@ -108,7 +108,9 @@ impl<'a> Lower<'a> {
                     return true;
                 }
                 Op::KvStore { k, v, .. } if k == id || v == id => return true,
-                Op::SelectPages { q, .. } | Op::Attend { q, .. } if q == id => return true,
+                Op::QueryStore { q, .. } | Op::SelectPages { q, .. } | Op::Attend { q, .. } if q == id => {
+                    return true;
+                }
                 Op::Activate { x, up, .. } if x == id || up == Some(id) => return true,
                 Op::Add { a, b, .. } if a == id || b == id => return true,
                 Op::TakeRows { x, .. } | Op::TopK { x, .. } if x == id => return true,

@@ -75,6 +75,10 @@ pub(crate) struct Regions {
     pub(crate) attention: u32,
     pub(crate) bounds: u32,
     pub(crate) selections: Vec<u32>,
+    /// Queries of the last tokens, for each cache that can be folded.
+    pub(crate) queries: Vec<Option<Place>>,
+    /// What folding works on: the list of pages, then two rows of cells for each KV head.
+    pub(crate) fold: [Place; 3],
     pub(crate) routed: [Place; 2],
     pub(crate) expert_gate: Place,
     pub(crate) expert_up: Place,
@@ -212,6 +216,7 @@ impl Lower<'_> {
                 Ok(self.always(x, vec![launch]))
             }
             Op::KvStore { slot, k, v } => self.kv_store(slot, k, v),
+            Op::QueryStore { q, slot, .. } => self.query_store(q, slot),
             Op::SelectPages { .. } => self.select_pages(op),
             Op::Attend { out, .. } => {
                 let launches = self.attend(op, None)?;

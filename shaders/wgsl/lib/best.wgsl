@@ -1,5 +1,5 @@
 // The greatest value of a workgroup and its index; ties: the lower index. Every invocation receives both.
-override WIDTH: u32 = 64u;
+#import lib/group
 
 const LOWEST: f32 = -3.4028235e38;
 const NOBODY: u32 = 0xffffffffu;

@@ -1,10 +1,10 @@
-//! KvStore, SelectPages and Attend.
+//! KvStore, QueryStore, SelectPages and Attend.
 
 use cchaha_plan::{BufferId, MaskRule, Op, PAGE_CELLS, Plan, SelectionId};
 use std::sync::Arc;
 
 use crate::bound::{TINY, U, U16, compare};
-use crate::model::{Model, Scene};
+use crate::model::{Fold, Model, Scene};
 use crate::random::Random;
 use crate::subjects::{Ratios, oracle, subjects};
 
@@ -24,6 +24,7 @@ struct Case {
     head_dim: usize,
     mask: MaskRule,
     pages: Option<usize>,
+    folds: bool,
     softcap: Option<f32>,
     sinks: bool,
     kind: Kind,
@@ -37,6 +38,7 @@ impl Case {
             head_dim,
             mask: MaskRule::CAUSAL,
             pages: None,
+            folds: false,
             softcap: None,
             sinks: false,
             kind: Kind::Grid,
@@ -51,6 +53,9 @@ impl Case {
         self.n_heads() * self.head_dim
     }
 }
+
+/// Rows of queries, keys and values.
+const DISTINCT: usize = 64;
 
 struct Built {
     plan: Arc<Plan>,
@@ -92,6 +97,9 @@ fn build(case: &Case, distinct: usize, cells: usize, random: &mut Random) -> Bui
         model.step(Op::SelectPages { q: q_in, slot, n_heads, mask, pages, out: SelectionId(0) });
         SelectionId(0)
     });
+    if case.folds {
+        model.step(Op::QueryStore { q: q_in, slot, n_heads, scale });
+    }
     let sink_scores = sinks.as_ref().map(|sinks| model.vector(sinks));
     let out: BufferId = model.tokens(width);
     let softcap = case.softcap;
@@ -181,26 +189,37 @@ fn scenes(vocab: usize, random: &mut Random) -> Vec<(&'static str, Scene)> {
 }
 
 fn check(op: &str, ratios: &mut Ratios, case: &Case, random: &mut Random, only: Option<usize>) {
-    let distinct = 64;
-    let built = build(case, distinct, 96, random);
+    let built = build(case, DISTINCT, 96, random);
     let vocab = built.plan.vocab;
     for (number, (name, scene)) in scenes(vocab, random).into_iter().enumerate() {
-        if only.is_some_and(|only| only != number) {
+        if only.is_none_or(|only| only == number) {
+            check_scene((op, name), ratios, (case, &built), &scene, random, only.is_some());
+        }
+    }
+}
+
+/// One scene, on every subject or on one in so many.
+fn check_scene(
+    (op, name): (&str, &str),
+    ratios: &mut Ratios,
+    (case, built): (&Case, &Built),
+    scene: &Scene,
+    random: &mut Random,
+    every: bool,
+) {
+    let vocab = built.plan.vocab;
+    let want = scene.on(&oracle(), &built.plan, &scene.whole());
+    for subject in subjects(op) {
+        if !every && random.below(subject.one_in) > 0 {
             continue;
         }
-        let want = scene.on(&oracle(), &built.plan, &scene.whole());
-        for subject in subjects(op) {
-            if only.is_none() && random.below(subject.one_in) > 0 {
-                continue;
-            }
-            let got = scene.on(&*subject.backend, &built.plan, &scene.whole());
-            let what = format!("{name}, {case:?} on {}", subject.name);
-            let error = |i: usize| match i % vocab {
-                d if d < case.width() => (built.error)(scene.tokens[i / vocab] as usize, d, subject.half_kv),
-                _ => 0.0,
-            };
-            ratios.note(&subject, compare(&what, &got, &want, error));
-        }
+        let got = scene.on(&*subject.backend, &built.plan, &scene.whole());
+        let what = format!("{name}, {case:?} on {}", subject.name);
+        let error = |i: usize| match i % vocab {
+            d if d < case.width() => (built.error)(scene.tokens[i / vocab] as usize, d, subject.half_kv),
+            _ => 0.0,
+        };
+        ratios.note(&subject, compare(&what, &got, &want, error));
     }
 }
 
@@ -278,4 +297,26 @@ fn a_selection_without_a_window_changes_nothing() {
     let (mut random, mut ratios) = (Random(45), Ratios::new("SelectPages"));
     let case = Case { pages: Some(2), ..Case::plain(2, 2, 16) };
     check("SelectPages", &mut ratios, &case, &mut random, None);
+}
+
+/// What is kept moves the result of every later token; a wrong cell by far more than the tolerance.
+#[test]
+fn folded_cells() {
+    let (mut random, mut ratios) = (Random(46), Ratios::new("QueryStore"));
+    for (n_kv_heads, group, head_dim) in [(1, 1, 8), (2, 3, 16), (3, 2, 24), (1, 4, 64), (1, 2, 96)] {
+        for (old, sinks, keep) in [(3, 4, 16), (4, 0, 32), (5, 4, 64)] {
+            let case = Case { folds: true, ..Case::plain(n_kv_heads, group, head_dim) };
+            let built = build(&case, DISTINCT, 112, &mut random);
+            let mut scene = Scene::interleaved(&[107], built.plan.vocab, |page| 6 - page);
+            scene.fold = Some(Fold { when: 96, old, sinks, keep });
+            check_scene(
+                ("QueryStore", "folded"),
+                &mut ratios,
+                (&case, &built),
+                &scene,
+                &mut random,
+                old == 5,
+            );
+        }
+    }
 }

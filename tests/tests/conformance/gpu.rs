@@ -10,7 +10,7 @@ use crate::bound::{Rounding, Steps};
 use crate::subjects::Subject;
 
 /// Rows of the GPU's table that take part in an op.
-const ROWS: [(&str, &[&str]); 15] = [
+const ROWS: [(&str, &[&str]); 16] = [
     ("Activate", &["Elementwise"]),
     ("Add", &["Elementwise"]),
     ("Attend", &["Attend"]),
@@ -18,6 +18,7 @@ const ROWS: [(&str, &[&str]); 15] = [
     ("KvStore", &["KvStore", "Heads"]),
     ("MatMul", &["MatMul"]),
     ("Norm", &["Norm"]),
+    ("QueryStore", &["QueryStore", "Fold"]),
     ("Rope", &["Rope"]),
     ("Scale", &["Elementwise"]),
     ("SelectPages", &["SelectPages"]),
@@ -64,7 +65,7 @@ pub(crate) fn subjects(op: &str) -> Vec<Subject> {
     let Some(gpus) = gpus() else { return Vec::new() };
     let (_, rows) =
         ROWS.iter().find(|(name, _)| *name == op).unwrap_or_else(|| panic!("{op}: no GPU row computes it"));
-    let sees_cache = matches!(op, "Attend" | "KvStore" | "SelectPages");
+    let sees_cache = matches!(op, "Attend" | "KvStore" | "QueryStore" | "SelectPages");
     let mut subjects = Vec::new();
     for gpu in gpus {
         let form = if gpu.checked() { "checked" } else { "unchecked" };

@@ -107,6 +107,17 @@ pub(crate) struct Scene {
     pub(crate) pinned: Vec<u32>,
     /// Cells that are emptied before token number `.0` runs.
     pub(crate) forget: Vec<(usize, u32)>,
+    pub(crate) fold: Option<Fold>,
+}
+
+/// A call of [`Runner::fold`] for the first sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fold {
+    /// Before which token; a multiple of [`PAGE_CELLS`].
+    pub(crate) when: usize,
+    pub(crate) old: usize,
+    pub(crate) sinks: usize,
+    pub(crate) keep: usize,
 }
 
 impl Scene {
@@ -133,6 +144,7 @@ impl Scene {
             pages: pages as usize,
             pinned: Vec::new(),
             forget: Vec::new(),
+            fold: None,
         };
         for pos in 0..lengths.iter().copied().max().unwrap_or(0) {
             for s in (0..lengths.len()).filter(|&s| pos < lengths[s]) {
@@ -179,7 +191,7 @@ impl Scene {
     ) -> Result<Vec<f32>, Error> {
         assert_eq!(parts.iter().sum::<usize>(), self.len());
         let mut cells = Cells::new(self.pages * PAGE_CELLS);
-        let sequences: Vec<&[u32]> = self.sequences.iter().map(Vec::as_slice).collect();
+        let mut sequences = self.sequences.clone();
         let (mut start, mut logits) = (0, Vec::new());
         for &part in parts {
             let range = start..start + part;
@@ -189,6 +201,13 @@ impl Scene {
                     cells.pos[cell as usize] = EMPTY;
                 }
             }
+            if let Some(Fold { when, old, sinks, keep }) = self.fold.filter(|fold| fold.when == start) {
+                runner.fold(&sequences[0][..when / PAGE_CELLS], old, sinks, keep)?;
+                for page in sequences[0].drain(keep / PAGE_CELLS..old) {
+                    cells.pos[page as usize * PAGE_CELLS..][..PAGE_CELLS].fill(EMPTY);
+                }
+            }
+            let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
             for t in range.clone() {
                 cells.pos[self.cell[t] as usize] = self.positions[t * axes];
                 cells.pinned[self.cell[t] as usize] = self.pinned.contains(&self.cell[t]);
@@ -212,6 +231,7 @@ impl Scene {
     /// Everything in as few batches as the scene allows.
     pub(crate) fn whole(&self) -> Vec<usize> {
         let mut cuts: Vec<usize> = self.forget.iter().map(|(when, _)| *when).collect();
+        cuts.extend(self.fold.map(|fold| fold.when));
         cuts.extend([0, self.len()]);
         cuts.sort_unstable();
         cuts.dedup();

@@ -22,7 +22,7 @@ pub(crate) struct Subject {
 }
 
 /// Ops these tests exercise; the products inside the last two are rows of MatMul.
-const TESTED: [&str; 15] = [
+const TESTED: [&str; 16] = [
     "Activate",
     "Add",
     "Attend",
@@ -30,6 +30,7 @@ const TESTED: [&str; 15] = [
     "KvStore",
     "MatMul",
     "Norm",
+    "QueryStore",
     "Rope",
     "Scale",
     "SelectPages",
@@ -52,7 +53,7 @@ fn options(kernel: &'static Kernel, exact: bool) -> CpuOptions<'static> {
 pub(crate) fn subjects(op: &str) -> Vec<Subject> {
     assert!(TESTED.contains(&op), "{op} is missing in the list of tested ops");
     let row_op = if matches!(op, "GatedMatMul" | "Experts") { "MatMul" } else { op };
-    let sees_cache = matches!(op, "Attend" | "KvStore" | "SelectPages");
+    let sees_cache = matches!(op, "Attend" | "KvStore" | "QueryStore" | "SelectPages");
     let mut subjects = Vec::new();
     for kernel in registry().iter().filter(|kernel| kernel.op == row_op && kernel.isa.available()) {
         for exact in [false, true] {

@@ -112,7 +112,7 @@ pub(crate) struct WindowArgs {
     #[arg(long, value_name = "POLICY", value_parser = policy(), default_value = WindowOptions::default().policy.name, help = policy_help())]
     kv_policy: &'static Policy,
 
-    /// What the text is written in, for structure, fold, scope and --syntax [default: by the file's extension or its text]
+    /// What the text is written in, for structure, scope and --syntax [default: by the file's extension or its text]
     #[arg(long, value_name = "NAME", value_parser = language)]
     language: Option<&'static Language>,
 

@@ -34,7 +34,7 @@ pub(crate) struct WindowStudy {
     budgets: Vec<usize>,
 
     /// Policies to compare, comma-separated; full, sinks and pages are always among them
-    #[arg(long, value_name = "NAME", value_parser = policy, value_delimiter = ',', default_value = "structure,structure-open,structure-headers,fold,random-pins,fold-random")]
+    #[arg(long, value_name = "NAME", value_parser = policy, value_delimiter = ',', default_value = "structure,structure-open,structure-headers,fold,random-pins")]
     policies: Vec<&'static Policy>,
 
     /// Leave out files of fewer tokens

@@ -143,6 +143,7 @@ fn weights(op: &Op) -> Vec<WeightId> {
         Op::Experts { gate, up, down, .. } => vec![gate, up, down],
         Op::Rope { .. }
         | Op::KvStore { .. }
+        | Op::QueryStore { .. }
         | Op::SelectPages { .. }
         | Op::Activate { .. }
         | Op::Add { .. }
@@ -177,6 +178,7 @@ fn detail(plan: &Steps, op: &Op) -> String {
             let kv = plan.kv[slot.index()];
             format!("{} KV heads of {}", kv.n_kv_heads, kv.head_dim)
         }
+        Op::QueryStore { q, .. } => format!("{}, of the last {} tokens", name(q), cchaha::plan::PAGE_CELLS),
         Op::SelectPages { mask: id, pages, .. } => format!("{pages} pages beside {}", mask(id)),
         Op::Attend { slot, n_heads, mask: id, out, .. } => {
             let kv = plan.kv[slot.index()];

@@ -15,6 +15,11 @@
 //! Measured on a 2-core AMD EPYC Zen 4 (2026-11), Qwen2.5-Coder-0.5B (7 heads to a KV head, head_dim 64), a prompt of 1536 tokens and
 //! 96 more: 1.7 times as fast as the generic kernel on AVX2, by samples relative to the same matrix products. That one keeps
 //! widened pages in memory and its accumulators leave the registers after every page.
+//!
+//! A page of one head is 4 KiB and its neighbour belongs to another head, so the machine's own prefetching begins anew at every page.
+//! So a block's values are asked for during its scores, and the next block's keys during its values. Qwen2.5-Coder-1.5B Q4_K_M (12
+//! heads, 2 KV heads, head_dim 128), two threads, one token at depth 4096, medians of 10 runs in turns on a shared machine: from 0.79
+//! to 0.83 of the speed at depth 0, from 82 to 63 ns per cell and layer. Memory alone would take 35 ns at 29 GB/s, the FMAs 26.
 
 use std::arch::x86_64::*;
 
@@ -80,12 +85,34 @@ impl Wide for f32 {
     }
 }
 
-/// The pages of a block that a token sees.
+/// The pages of a block that a token sees, at least one. Past `pages` the last one stands again.
 struct Block<E> {
     k: [*const E; BLOCK],
     v: [*const E; BLOCK],
     masks: [u16; BLOCK],
     pages: usize,
+    /// Keys of the block that comes after it.
+    next: [*const E; BLOCK],
+}
+
+impl<E> Block<E> {
+    #[inline(always)]
+    fn of(a: &Attend<'_>, token: usize, head: usize, pages: &[u32], k: &[E], v: &[E]) -> Option<Block<E>> {
+        let null = [std::ptr::null(); BLOCK];
+        let mut block = Block { k: null, v: null, masks: [0; BLOCK], pages: 0, next: null };
+        let len = PAGE_CELLS * a.cache.spec.head_dim;
+        for &page in pages {
+            let mask = a.visible(token, head, page as usize);
+            if mask != 0 {
+                let at = (page as usize * a.cache.spec.n_kv_heads + head) * len;
+                block.k[block.pages..].fill(k[at..][..len].as_ptr());
+                block.v[block.pages..].fill(v[at..][..len].as_ptr());
+                block.masks[block.pages] = mask;
+                block.pages += 1;
+            }
+        }
+        (block.pages > 0).then_some(block)
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
@@ -93,48 +120,35 @@ unsafe fn tile<E: Wide>(a: &Attend<'_>, k: &[E], v: &[E], scratch: &mut [f32], o
     let (n_kv_heads, head_dim) = (a.cache.spec.n_kv_heads, a.cache.spec.head_dim);
     let group = a.n_heads / n_kv_heads;
     let head = out.cols().start / (group * head_dim);
-    let block_len = PAGE_CELLS * head_dim;
     for tokens in a.sequences(out.rows()) {
         let (first, sequence) = (tokens.start, a.batch.sequence[tokens.start]);
         let states = scratch.as_chunks_mut::<2>().0;
         let states = &mut states[..TILE * group];
         states.fill([f32::NEG_INFINITY, 0.0]);
         tokens.clone().for_each(|t| out.row(t).fill(0.0));
-        for pages in a.batch.sequences[sequence as usize].chunks(BLOCK) {
-            for t in tokens.clone() {
-                let null = [std::ptr::null(); BLOCK];
-                let mut block = Block { k: null, v: null, masks: [0; BLOCK], pages: 0 };
-                for &page in pages {
-                    let mask = a.visible(t, head, page as usize);
-                    if mask != 0 {
-                        let at = (page as usize * n_kv_heads + head) * block_len;
-                        block.k[block.pages] = k[at..][..block_len].as_ptr();
-                        block.v[block.pages] = v[at..][..block_len].as_ptr();
-                        block.masks[block.pages] = mask;
-                        block.pages += 1;
-                    }
-                }
-                if block.pages == 0 {
-                    continue;
-                }
-                let q = &a.q[(t * a.n_heads + head * group) * head_dim..][..group * head_dim];
-                let o = &mut out.row(t)[..group * head_dim];
-                let states = &mut states[(t - first) * group..][..group];
-                // Rows of even sizes.
-                let rows = group.div_ceil(group.div_ceil(ROWS));
-                let chunks = q.chunks(rows * head_dim).zip(o.chunks_mut(rows * head_dim));
-                for ((q, o), states) in chunks.zip(states.chunks_mut(rows)) {
-                    // SAFETY: slices and block have these rows.
-                    unsafe {
-                        match states.len() {
-                            1 => rows_of::<E, 1>(a, &block, q, states, o),
-                            2 => rows_of::<E, 2>(a, &block, q, states, o),
-                            3 => rows_of::<E, 3>(a, &block, q, states, o),
-                            4 => rows_of::<E, 4>(a, &block, q, states, o),
-                            5 => rows_of::<E, 5>(a, &block, q, states, o),
-                            6 => rows_of::<E, 6>(a, &block, q, states, o),
-                            _ => rows_of::<E, ROWS>(a, &block, q, states, o),
-                        }
+        let pages = a.batch.sequences[sequence as usize].chunks(BLOCK);
+        let each = pages.flat_map(|pages| tokens.clone().map(move |t| (t, pages)));
+        let seen = each.filter_map(|(t, pages)| Block::of(a, t, head, pages, k, v).map(|block| (t, block)));
+        let mut blocks = seen.peekable();
+        while let Some((t, mut block)) = blocks.next() {
+            block.next = blocks.peek().map_or(block.k, |(_, next)| next.k);
+            let q = &a.q[(t * a.n_heads + head * group) * head_dim..][..group * head_dim];
+            let o = &mut out.row(t)[..group * head_dim];
+            let states = &mut states[(t - first) * group..][..group];
+            // Rows of even sizes.
+            let rows = group.div_ceil(group.div_ceil(ROWS));
+            let chunks = q.chunks(rows * head_dim).zip(o.chunks_mut(rows * head_dim));
+            for ((q, o), states) in chunks.zip(states.chunks_mut(rows)) {
+                // SAFETY: slices and block have these rows.
+                unsafe {
+                    match states.len() {
+                        1 => rows_of::<E, 1>(a, &block, q, states, o),
+                        2 => rows_of::<E, 2>(a, &block, q, states, o),
+                        3 => rows_of::<E, 3>(a, &block, q, states, o),
+                        4 => rows_of::<E, 4>(a, &block, q, states, o),
+                        5 => rows_of::<E, 5>(a, &block, q, states, o),
+                        6 => rows_of::<E, 6>(a, &block, q, states, o),
+                        _ => rows_of::<E, ROWS>(a, &block, q, states, o),
                     }
                 }
             }
@@ -176,11 +190,11 @@ unsafe fn rows_of<E: Wide, const R: usize>(
     unsafe {
         let mut page = 0;
         while page + 2 <= block.pages {
-            scores::<E, R, 2>(q.as_ptr(), &block.k, page, head_dim, a.scale, &mut p);
+            scores::<E, R, 2>(q.as_ptr(), block, page, head_dim, a.scale, &mut p);
             page += 2;
         }
         if page < block.pages {
-            scores::<E, R, 1>(q.as_ptr(), &block.k, page, head_dim, a.scale, &mut p);
+            scores::<E, R, 1>(q.as_ptr(), block, page, head_dim, a.scale, &mut p);
         }
         let mut shrink = [1.0; R];
         for r in 0..R {
@@ -209,7 +223,7 @@ unsafe fn rows_of<E: Wide, const R: usize>(
 #[inline(always)]
 unsafe fn scores<E: Wide, const R: usize, const P: usize>(
     q: *const f32,
-    k: &[*const E; BLOCK],
+    block: &Block<E>,
     page: usize,
     head_dim: usize,
     scale: f32,
@@ -221,8 +235,11 @@ unsafe fn scores<E: Wide, const R: usize, const P: usize>(
         for d in 0..head_dim {
             let mut cells = [_mm512_setzero_ps(); P];
             for i in 0..P {
-                cells[i] = E::load16(k[page + i].add(d * PAGE_CELLS), u16::MAX);
+                cells[i] = E::load16(block.k[page + i].add(d * PAGE_CELLS), u16::MAX);
             }
+            // Two dims of half floats are a line: page by page, each is asked for once.
+            let line = block.v[page + d % P].wrapping_add(d / P * P * PAGE_CELLS);
+            _mm_prefetch::<_MM_HINT_T0>(line.cast());
             for r in 0..R {
                 let q = _mm512_set1_ps(*q.add(r * head_dim + d));
                 for i in 0..P {
@@ -298,7 +315,11 @@ unsafe fn values<E: Wide, const R: usize, const Z: usize>(
         for page in 0..block.pages {
             let seen = block.masks[page];
             let at = block.v[page].add(d);
+            let next = block.next[page].wrapping_add(d * PAGE_CELLS);
             for c in 0..PAGE_CELLS {
+                for z in (0..Z).step_by(2) {
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add((c * Z + z) * WIDTH).cast());
+                }
                 if seen >> c & 1 == 0 {
                     continue;
                 }

@@ -250,10 +250,13 @@ impl Test {
         Ok(start.elapsed())
     }
 
-    /// What comes before the part that counts.
+    /// What comes before the part that counts; what the session has of it stays.
     fn go_before(&self, session: &mut Session, tokens: &[u32], stop: &Stoppable) -> Result {
-        session.truncate(0);
-        Ok(session.feed(&tokens[..self.depth], &mut |_| stop.flow())?)
+        match &tokens[..self.depth] {
+            [] => session.truncate(0),
+            before => drop(session.set_prompt(before, &mut |_| stop.flow())?),
+        }
+        Ok(())
     }
 
     /// The part that counts. Where it goes `ahead`, the device writes what it likes after the first token.

@@ -21,7 +21,7 @@ use std::arch::x86_64::*;
 use super::panel::{Form, LANES, Rows, side_vectors, unpack};
 use super::product::X;
 use super::runs::{steps, sum};
-use super::spread::Spread;
+use super::spread::{Spread, lane_sums, units};
 use super::weights::Head;
 use crate::activations::{GROUP, Group, LARGEST_COARSE, Lines};
 use crate::pool::Tile;
@@ -268,42 +268,6 @@ impl Step {
                     let scale = _mm256_mul_ps(_mm256_loadu_ps(self.side(0, r)), unit);
                     totals[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r][t]), scale, totals[r][t]);
                 }
-            }
-        }
-    }
-}
-
-/// The unit of every lane of a step of `N` runs, from run `first` on.
-#[inline(always)]
-unsafe fn units<const N: usize>(x: &Group, first: usize) -> __m256 {
-    // SAFETY: the caller has AVX2, and the runs are the group's.
-    unsafe {
-        let scales = x.scales.as_ptr().add(first);
-        match N {
-            8 => _mm256_loadu_ps(scales),
-            4 => _mm256_broadcast_ps(&*scales.cast()),
-            2 => _mm256_castpd_ps(_mm256_set1_pd(scales.cast::<f64>().read_unaligned())),
-            _ => _mm256_set1_ps(*scales),
-        }
-    }
-}
-
-/// What offset `o` of every lane multiplies.
-#[inline(always)]
-unsafe fn lane_sums<F: Spread, const N: usize>(x: &Group, o: usize, first: usize) -> __m256 {
-    // SAFETY: the caller has AVX2, and the runs are the group's.
-    unsafe {
-        if F::OFFSETS > 8 {
-            return _mm256_loadu_ps(x.sums16.as_ptr().add(8 * o));
-        }
-        let sums = x.sums32.as_ptr().add(first);
-        match N {
-            8 => _mm256_loadu_ps(sums),
-            _ => {
-                // Lanes hold parts of runs: each run's offset counts once.
-                let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-                let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(N as i32), lanes);
-                _mm256_maskload_ps(sums, mask)
             }
         }
     }

@@ -10,6 +10,7 @@
 use std::arch::x86_64::*;
 
 use super::weights::{Head, Sub, Weights};
+use crate::activations::Group;
 
 /// What the loops derive from a format's constants.
 pub(in crate::x86_64) trait Spread: Weights {
@@ -104,4 +105,50 @@ pub(in crate::x86_64) unsafe fn offsets<F: Spread>(head: &Head) -> [__m256; 2] {
 unsafe fn in_order(v: __m256) -> __m256 {
     // SAFETY: the caller has AVX2.
     unsafe { _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v))) }
+}
+
+/// The unit of every lane of a step of `N` runs of a coarse token, from run `first` on.
+///
+/// # Safety
+/// AVX2, and the group has these runs.
+#[inline(always)]
+pub(in crate::x86_64) unsafe fn units<const N: usize>(x: &Group, first: usize) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scales = x.scales.as_ptr().add(first);
+        match N {
+            8 => _mm256_loadu_ps(scales),
+            4 => _mm256_broadcast_ps(&*scales.cast()),
+            2 => _mm256_castpd_ps(_mm256_set1_pd(scales.cast::<f64>().read_unaligned())),
+            _ => _mm256_set1_ps(*scales),
+        }
+    }
+}
+
+/// What offset `o` of every lane multiplies, of a step of `N` runs from run `first` on.
+///
+/// # Safety
+/// AVX2, and the group has these runs.
+#[inline(always)]
+pub(in crate::x86_64) unsafe fn lane_sums<F: Spread, const N: usize>(
+    x: &Group,
+    o: usize,
+    first: usize,
+) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if F::OFFSETS > 8 {
+            return _mm256_loadu_ps(x.sums16.as_ptr().add(8 * o));
+        }
+        let sums = x.sums32.as_ptr().add(first);
+        match N {
+            8 => _mm256_loadu_ps(sums),
+            _ => {
+                // Lanes hold parts of runs: each run's offset counts once.
+                let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(N as i32), lanes);
+                _mm256_maskload_ps(sums, mask)
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::super::avx2::panel::{Form, LANES, Rows, side_vectors, unpack};
 use super::super::avx2::runs::steps;
-use super::super::avx2::spread::{Spread, bytes, subs};
+use super::super::avx2::spread::{Spread, bytes, lane_sums, subs, units};
 use super::super::avx2::weights::Head;
 use super::product::X;
 use crate::activations::{GROUP, GROUP_LINES, Group, Lines};
@@ -320,13 +320,13 @@ impl Step {
         unsafe {
             for t in 0..T {
                 let x = &*self.groups.add(t * self.per_token);
-                let unit = if FINE { _mm512_set1_ps(x.scales[0]) } else { units::<N>(x, self.first) };
+                let unit = if FINE { _mm512_set1_ps(x.scales[0]) } else { both(units::<N>(x, self.first)) };
                 for r in 0..PAIRS {
                     let mut value =
                         _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][t]), _mm512_loadu_ps(self.side(0, r)));
                     for o in 0..F::LANE_OFFSETS {
                         let offset = _mm512_loadu_ps(self.side(1 + o, r));
-                        value = _mm512_fmadd_ps(offset, lane_sums::<F, N>(x, o, self.first), value);
+                        value = _mm512_fmadd_ps(offset, both(lane_sums::<F, N>(x, o, self.first)), value);
                     }
                     totals[r][t] = _mm512_fmadd_ps(value, unit, totals[r][t]);
                 }
@@ -335,34 +335,11 @@ impl Step {
     }
 }
 
-/// The unit of every lane of a step of `N` runs of a coarse token, from run `first` on.
+/// For both rows of a register.
 #[inline(always)]
-unsafe fn units<const N: usize>(x: &Group, first: usize) -> __m512 {
-    // SAFETY: the caller has the instructions, and the runs are the group's.
-    unsafe {
-        let scales = x.scales.as_ptr().add(first);
-        match N {
-            8 => _mm512_broadcast_f32x8(_mm256_loadu_ps(scales)),
-            4 => _mm512_broadcast_f32x4(_mm_loadu_ps(scales)),
-            2 => _mm512_castpd_ps(_mm512_set1_pd(scales.cast::<f64>().read_unaligned())),
-            _ => _mm512_set1_ps(*scales),
-        }
-    }
-}
-
-/// What offset `o` of every lane multiplies, for both rows of a register.
-#[inline(always)]
-unsafe fn lane_sums<F: Spread, const N: usize>(x: &Group, o: usize, first: usize) -> __m512 {
-    // SAFETY: the caller has the instructions.
-    unsafe {
-        let sums = if F::LANE_OFFSETS == 2 {
-            _mm256_loadu_ps(x.sums16.as_ptr().add(8 * o))
-        } else {
-            let mask = ((1u32 << N) - 1) as u8;
-            _mm256_maskz_loadu_ps(mask, x.sums32.as_ptr().add(first))
-        };
-        _mm512_broadcast_f32x8(sums)
-    }
+unsafe fn both(v: __m256) -> __m512 {
+    // SAFETY: the caller has AVX-512.
+    unsafe { _mm512_broadcast_f32x8(v) }
 }
 
 /// [`sum`](super::super::avx2::runs::sum) of both halves of four registers: rows 2 j and 2 j + 1 stand in register j.

@@ -130,7 +130,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// `tokens` tokens of one sequence behind `depth` others. All of them are coarse, or none.
+    /// `tokens` tokens of one sequence behind `depth` others. All of them are coarse, or none. Weights are packed by the first
+    /// run of one token, where `pack` and the row can.
     ///
     /// # Panics
     /// Where the row does not run here or the plan is inconsistent.
@@ -139,12 +140,14 @@ impl Prepared {
         plan: &Arc<Plan>,
         (depth, tokens): (usize, usize),
         coarse: bool,
+        pack: bool,
     ) -> Prepared {
         let options = CpuOptions {
             threads: Some(pool().threads()),
             exact: false,
             isa: Some(kernel.isa),
             kernel: Some(kernel.name),
+            pack: if pack { usize::MAX } else { 0 },
         };
         let cpu = Cpu::new(options).expect("the row runs on this machine");
         let limits = Limits { cells: depth + tokens, batch: tokens, logits: tokens };

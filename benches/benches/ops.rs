@@ -155,7 +155,8 @@ fn embed(kernel: &Kernel, format: Format) -> Case {
 fn ops(c: &mut Criterion) {
     for kernel in registry().iter().filter(|kernel| kernel.isa.available()) {
         for case in cases(kernel) {
-            let mut prepared = Prepared::new(kernel, &Arc::new(case.plan), (case.depth, case.tokens), false);
+            let mut prepared =
+                Prepared::new(kernel, &Arc::new(case.plan), (case.depth, case.tokens), false, false);
             let mut fastest = Fastest::default();
             let mut group = c.benchmark_group(kernel.op);
             group.sample_size(20);

@@ -9,6 +9,7 @@ use cchaha_shaders::{self as shaders, AdapterKind, Blocks, Gpu, GpuOptions, Tune
 use crate::cache;
 use crate::error::{Error, Result};
 use crate::fallback::Fallback;
+use crate::memory::memory;
 use crate::offload::Offload;
 use crate::session::SessionOptions;
 
@@ -48,7 +49,10 @@ impl std::str::FromStr for Device {
 pub fn cpu(options: &SessionOptions) -> Result<Cpu> {
     let isa = options.isa.as_deref().map(isa).transpose()?;
     let kernel = options.kernel.as_deref();
-    Ok(Cpu::new(CpuOptions { threads: options.threads, exact: options.exact, isa, kernel })?)
+    // Packed weights cannot be dropped and read again as those of a file can: half the memory is theirs at most.
+    let room = || memory().map_or(usize::MAX, |memory| memory.available as usize / 2);
+    let pack = if options.repack { room() } else { 0 };
+    Ok(Cpu::new(CpuOptions { threads: options.threads, exact: options.exact, isa, kernel, pack })?)
 }
 
 fn isa(name: &str) -> Result<Isa> {

@@ -42,6 +42,8 @@ pub struct SessionOptions {
     pub isa: Option<String>,
     /// Name of one kernel to use wherever it can serve.
     pub kernel: Option<String>,
+    /// Pack weights for the processor while decoding, where that is faster and memory has room for them.
+    pub repack: bool,
     /// Long inputs are cut so that progress is told, and a stop heard, about this often. Without it every batch
     /// is as large as `batch` allows, which is a little faster. It never changes what is computed.
     pub response: Option<Duration>,
@@ -65,6 +67,7 @@ impl Default for SessionOptions {
             exact: false,
             isa: None,
             kernel: None,
+            repack: true,
             response: Some(Duration::from_millis(100)),
             window: WindowOptions::default(),
             rope: None,

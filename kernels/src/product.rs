@@ -18,8 +18,11 @@ pub(crate) enum Residual<'a> {
 /// `out[t, r] = sum_c weights[r, c] * x[t, c] (+ bias[r]) (+ residual[t, r])`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Product<'a> {
-    /// `[rows, cols]` as stored.
+    /// `[rows, cols]`, as stored or packed.
     pub(crate) weights: &'a [u8],
+    /// Whether the kernel's [`crate::registry::Pack`] went over them.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 kernels pack"))]
+    pub(crate) packed: bool,
     pub(crate) format: Format,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
@@ -35,7 +38,7 @@ pub(crate) struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// The bytes of weight row `r`.
+    /// The bytes of weight row `r`, unless packed.
     #[inline(always)]
     pub(crate) fn row(&self, r: usize) -> &[u8] {
         &self.weights[r * self.row_bytes..][..self.row_bytes]
@@ -112,7 +115,13 @@ mod tests {
     }
 
     /// `x` holds whole rows of `cols` values, of tokens that are coarse or not.
-    fn product(kernel: &Kernel, weights: &[u8], x: &[f32], coarse: &[bool], cols: usize) -> Vec<f32> {
+    fn product(
+        kernel: &Kernel,
+        (weights, packed): (&[u8], bool),
+        x: &[f32],
+        coarse: &[bool],
+        cols: usize,
+    ) -> Vec<f32> {
         let (matmul, format, tokens) = (matmul(kernel), kernel.formats[0], x.len() / cols);
         let mut quantized = Activations::new(tokens, cols);
         let (lines, groups) = quantized.shape(tokens, cols);
@@ -125,6 +134,7 @@ mod tests {
         quantized.coarse = coarse.iter().map(|coarse| *coarse && quantize.coarse.is_some()).collect();
         let p = Product {
             weights,
+            packed,
             format,
             rows: ROWS,
             cols,
@@ -145,7 +155,7 @@ mod tests {
 
     /// Of every kernel on 16-bit activations this machine runs.
     #[test]
-    fn one_token_and_many_have_the_same_bits_wherever_a_row_ends() {
+    fn one_token_and_many_have_the_same_bits_wherever_a_row_ends_packed_or_not() {
         let mut state = 1u32;
         let mut bits = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -164,18 +174,30 @@ mod tests {
                 let weights: Vec<u8> = (0..n).map(|_| (bits() >> 18) as u8).collect();
                 let x: Vec<f32> = (0..TOKENS * cols).map(|_| bits() as f32 / 8_388_608.0 - 1.0).collect();
                 let coarse: Vec<bool> = (0..TOKENS).map(|_| bits() & 1 != 0).collect();
-                let together = product(kernel, &weights, &x, &coarse, cols);
+                let together = product(kernel, (&weights, false), &x, &coarse, cols);
                 assert!(together.iter().any(|y| *y != 0.0));
-                for (t, x) in x.chunks_exact(cols).enumerate() {
-                    let alone = product(kernel, &weights, x, &coarse[t..=t], cols);
-                    for (r, (a, b)) in alone.iter().zip(&together[t * ROWS..]).enumerate() {
+                let same = |y: &[f32], weights: &str| {
+                    for (i, (a, b)) in y.iter().zip(&together).enumerate() {
+                        let (t, r) = (i / ROWS, i % ROWS);
+                        let name = kernel.name;
                         assert_eq!(
                             a.to_bits(),
                             b.to_bits(),
-                            "{}: row {r}, token {t}, {cols} columns",
-                            kernel.name
+                            "{name}, {weights}: row {r}, token {t}, {cols} columns"
                         );
                     }
+                };
+                let alone = |weights| -> Vec<f32> {
+                    let tokens = x.chunks_exact(cols).enumerate();
+                    tokens.flat_map(|(t, x)| product(kernel, weights, x, &coarse[t..=t], cols)).collect()
+                };
+                same(&alone((&weights, false)), "as stored");
+                if let Some(pack) = matmul(kernel).pack {
+                    let mut packed = vec![0; weights.len()];
+                    pack(&weights, cols, &mut packed);
+                    assert!(cols < 256 || packed != weights, "{}", kernel.name);
+                    same(&alone((&packed, true)), "packed");
+                    same(&product(kernel, (&packed, true), &x, &coarse, cols), "packed, together");
                 }
             }
         }

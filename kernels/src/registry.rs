@@ -53,6 +53,11 @@ impl Kernel {
         matches!(self.run, Run::MatMul(matmul) if matmul.quantize.is_some_and(|quantize| quantize.coarse.is_some()))
     }
 
+    /// Whether its weights can be packed ([`crate::CpuOptions::pack`]).
+    pub fn packs(&self) -> bool {
+        matches!(self.run, Run::MatMul(matmul) if matmul.pack.is_some())
+    }
+
     /// How it wants its activations, unless as they are.
     pub(crate) fn layout(&self) -> Option<Layout> {
         match self.run {
@@ -81,7 +86,12 @@ pub(crate) struct MatMul {
     pub(crate) quantize: Option<Quantize>,
     /// Computes one tile.
     pub(crate) product: TileFn,
+    /// Where rows read faster packed, what packs them.
+    pub(crate) pack: Option<Pack>,
 }
+
+/// Packs whole rows of so many columns, from a multiple of 8 on, into as many bytes. One token then reads them faster, with the same bits.
+pub(crate) type Pack = fn(&[u8], usize, &mut [u8]);
 
 pub(crate) type Norm = fn(&NormArgs<'_>, Input<'_>, &mut [f32]);
 pub(crate) type Activate = fn(Activation, Input<'_>, Option<Input<'_>>, &mut [f32]);
@@ -124,12 +134,19 @@ const fn i16_row(name: &'static str, isa: Isa, formats: &'static [Format], produ
         #[cfg(target_arch = "aarch64")]
         _ => Quantize { layout: Layout::Runs, row: dotprod::quantize, coarse: None },
     };
-    let run = Run::MatMul(MatMul { quantize: Some(quantize), product });
+    let run = Run::MatMul(MatMul { quantize: Some(quantize), product, pack: None });
     Kernel { name, op: "MatMul", formats, isa, exact: false, run }
 }
 
+/// A row whose weights may be packed.
+#[cfg(target_arch = "x86_64")]
+const fn packed(row: Kernel, pack: Pack) -> Kernel {
+    let Run::MatMul(matmul) = row.run else { panic!("only matrices are packed") };
+    Kernel { run: Run::MatMul(MatMul { pack: Some(pack), ..matmul }), ..row }
+}
+
 const fn float_row(name: &'static str, isa: Isa, product: TileFn) -> Kernel {
-    let run = Run::MatMul(MatMul { quantize: None, product });
+    let run = Run::MatMul(MatMul { quantize: None, product, pack: None });
     Kernel { name, op: "MatMul", formats: Format::ALL, isa, exact: true, run }
 }
 
@@ -139,13 +156,13 @@ const fn rows(name: &'static str, op: &'static str, formats: &'static [Format]) 
 
 const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx512-q4_0-i16", Isa::Avx512, &[Format::Q4_0], avx512::q4_0),
+    packed(i16_row("avx512-q4_0-i16", Isa::Avx512, &[Format::Q4_0], avx512::q4_0), avx512::pack::q4_0),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx512-q4_1-i16", Isa::Avx512, &[Format::Q4_1], avx512::q4_1),
+    packed(i16_row("avx512-q4_1-i16", Isa::Avx512, &[Format::Q4_1], avx512::q4_1), avx512::pack::q4_1),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx512-q5_0-i16", Isa::Avx512, &[Format::Q5_0], avx512::q5_0),
+    packed(i16_row("avx512-q5_0-i16", Isa::Avx512, &[Format::Q5_0], avx512::q5_0), avx512::pack::q5_0),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx512-q5_1-i16", Isa::Avx512, &[Format::Q5_1], avx512::q5_1),
+    packed(i16_row("avx512-q5_1-i16", Isa::Avx512, &[Format::Q5_1], avx512::q5_1), avx512::pack::q5_1),
     #[cfg(target_arch = "x86_64")]
     i16_row("avx512-q8_0-i16", Isa::Avx512, &[Format::Q8_0], avx512::q8_0),
     #[cfg(target_arch = "x86_64")]
@@ -153,11 +170,11 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     i16_row("avx512-q3_k-i16", Isa::Avx512, &[Format::Q3_K], avx512::q3_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx512-q4_k-i16", Isa::Avx512, &[Format::Q4_K], avx512::q4_k),
+    packed(i16_row("avx512-q4_k-i16", Isa::Avx512, &[Format::Q4_K], avx512::q4_k), avx512::pack::q4_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx512-q5_k-i16", Isa::Avx512, &[Format::Q5_K], avx512::q5_k),
+    packed(i16_row("avx512-q5_k-i16", Isa::Avx512, &[Format::Q5_K], avx512::q5_k), avx512::pack::q5_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx512-q6_k-i16", Isa::Avx512, &[Format::Q6_K], avx512::q6_k),
+    packed(i16_row("avx512-q6_k-i16", Isa::Avx512, &[Format::Q6_K], avx512::q6_k), avx512::pack::q6_k),
     #[cfg(target_arch = "x86_64")]
     i16_row("avx512-iq4_nl-i16", Isa::Avx512, &[Format::IQ4_NL], avx512::iq4_nl),
     #[cfg(target_arch = "x86_64")]

@@ -320,11 +320,28 @@ fn check_long_prompt(name: &str, model: &Arc<Model>, share: f64) {
     }
 }
 
+/// Packing goes on while tokens are written, ends, and is then what a prompt reads as well.
+fn check_packing(name: &str, model: &Arc<Model>, tokens: &[u32]) {
+    let all = |repack| {
+        let mut session = Session::new(model, &SessionOptions { repack, ..cpu(false) }).expect("a session");
+        let mut logits = Vec::new();
+        for token in &tokens[..40] {
+            session.feed(&[*token], &mut go_on).expect("one more token fits");
+            logits.extend(session.logits().iter().map(|logit| logit.to_bits()));
+        }
+        session.set_prompt(&tokens[1..81], &mut go_on).expect("the prompt fits");
+        logits.extend(session.logits().iter().map(|logit| logit.to_bits()));
+        logits
+    };
+    assert!(all(true) == all(false), "{name}: packed weights change logits");
+}
+
 #[test]
 fn smollm2_is_closer_to_exact_than_llama_cpp() {
     if let Some(model) = real("SmolLM2-135M-Instruct.Q4_1.gguf") {
         check_against_exact("SmolLM2", &model, &json("smollm2.json"), 1.0);
         check_long_prompt("smollm2", &model, 0.5);
+        check_packing("SmolLM2", &model, &ids(&json("long.json")["smollm2"]["tokens"]));
     }
 }
 
@@ -333,6 +350,7 @@ fn qwen_coder_is_closer_to_exact_than_llama_cpp() {
     if let Some(model) = real("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf") {
         check_against_exact("Qwen2.5-Coder", &model, &json("qwen2.5-coder-0.5b.json"), 1.0);
         check_long_prompt("qwen2.5-coder-0.5b", &model, 0.5);
+        check_packing("Qwen2.5-Coder", &model, &ids(&json("long.json")["qwen2.5-coder-0.5b"]["tokens"]));
     }
 }
 
@@ -341,5 +359,6 @@ fn gemma3_is_closer_to_exact_than_llama_cpp() {
     if let Some(model) = real("gemma-3-270m-q4_k_m.gguf") {
         check_against_exact("Gemma 3", &model, &json("gemma3-270m.json"), 1.0);
         check_long_prompt("gemma3-270m", &model, 0.5);
+        check_packing("Gemma 3", &model, &ids(&json("long.json")["gemma3-270m"]["tokens"]));
     }
 }

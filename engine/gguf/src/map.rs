@@ -3,13 +3,19 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use cchaha_plan::Bytes;
+use cchaha_plan::{Bytes, Store};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::Error;
+
+/// A multiple of the page sizes in use (4, 16 and 64 KiB).
+const PAGE: usize = 64 << 10;
 
 /// A file's bytes, read by the operating system as they are touched.
 ///
@@ -47,5 +53,28 @@ pub(crate) fn map(path: &Path) -> Result<Bytes, Error> {
     // where it is not taken, nothing changes.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
-    Ok(Bytes::new(Arc::new(map)))
+    Ok(Bytes::new(Arc::new(Mapped(map))))
+}
+
+struct Mapped(Mmap);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Store for Mapped {
+    fn release(&self, range: Range<usize>) {
+        // Whole pages only: what stands beside the range is still in use.
+        let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
+        #[cfg(unix)]
+        if start < end {
+            // SAFETY: the map is of a file and never written, so a page that is dropped comes back from the file as it was. It is only
+            // advice: where it fails, the pages stay.
+            let _ = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        }
+        #[cfg(not(unix))]
+        let _ = (start, end);
+    }
 }

@@ -48,7 +48,8 @@ pub trait Backend: Send + Sync {
 
 /// A prepared plan with its KV cache.
 pub trait Runner: Send {
-    /// Runs one batch and returns its logits, `[batch.logits.len(), plan.outputs()]`. Allocates nothing.
+    /// Runs one batch and returns its logits, `[batch.logits.len(), plan.outputs()]`. Allocates
+    /// nothing, but for weights that a processor packs, which leave the mapped file for it.
     ///
     /// # Errors
     /// Where the batch breaks the limits or the device fails.

@@ -30,4 +30,4 @@ pub use plan::{
 };
 pub use rope::{RopeLayout, RopePair, RopeTable};
 pub use split::Split;
-pub use weights::Bytes;
+pub use weights::{Bytes, Store};

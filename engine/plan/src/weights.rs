@@ -3,16 +3,26 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What owns bytes.
+pub trait Store: AsRef<[u8]> + Send + Sync {
+    /// Nobody will read `range` for a while: what is also elsewhere, in a file, may leave memory. Reading it stays possible.
+    fn release(&self, _range: Range<usize>) {}
+}
+
+impl Store for Vec<u8> {}
+
+impl Store for &'static [u8] {}
+
 /// A range of bytes that keeps its owner (a mapped file, a vector) alive. Cloning is cheap and copies nothing.
 #[derive(Clone)]
 pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Store>,
     range: Range<usize>,
 }
 
 impl Bytes {
     /// All bytes of `owner`.
-    pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Bytes {
+    pub fn new(owner: Arc<dyn Store>) -> Bytes {
         let range = 0..(*owner).as_ref().len();
         Bytes { owner, range }
     }
@@ -28,6 +38,11 @@ impl Bytes {
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         &(*self.owner).as_ref()[self.range.clone()]
+    }
+
+    /// Nobody will read them for a while; see [`Store::release`].
+    pub fn release(&self) {
+        self.owner.release(self.range.clone());
     }
 
     /// How many bytes.

@@ -62,6 +62,8 @@ pub(crate) struct Experts<'a> {
     pub(crate) gate: &'a Weight,
     pub(crate) up: &'a Weight,
     pub(crate) down: &'a Weight,
+    /// Gate, up and down, where they are packed.
+    pub(crate) packed: [Option<&'a [u8]>; 3],
     pub(crate) activation: Activation,
     /// `[tokens, cols]`.
     pub(crate) x: &'a [f32],
@@ -116,10 +118,12 @@ impl Experts<'_> {
                     break;
                 }
             }
-            let input = |weight| Operands { weight, expert, tokens: n, x: &buffers.rows, quantized };
+            let [gate, up, down] = self.packed;
+            let input =
+                |weight, packed| Operands { weight, packed, expert, tokens: n, x: &buffers.rows, quantized };
             matrix.gated(
-                input(self.gate),
-                input(self.up),
+                input(self.gate, gate),
+                input(self.up, up),
                 self.activation,
                 &mut buffers.gate[..n * rows],
                 &mut buffers.hidden[..n * rows],
@@ -131,7 +135,14 @@ impl Experts<'_> {
                 let coarse = buffers.members.iter().map(coarse);
                 matrix.quantize(quantize, &buffers.hidden, rows, coarse, quantized);
             }
-            let down = Operands { weight: self.down, expert, tokens: n, x: &buffers.hidden, quantized };
+            let down = Operands {
+                weight: self.down,
+                packed: down,
+                expert,
+                tokens: n,
+                x: &buffers.hidden,
+                quantized,
+            };
             matrix.multiply(down, None, Residual::None, &mut buffers.rows[..n * cols]);
             for (row, &(t, weight)) in buffers.rows.chunks_exact(cols).zip(&buffers.members) {
                 for (out, y) in out[t as usize * cols..][..cols].iter_mut().zip(row) {

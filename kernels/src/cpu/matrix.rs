@@ -29,6 +29,8 @@ pub(crate) struct Matrix<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operands<'a> {
     pub(crate) weight: &'a Weight,
+    /// The weight's bytes, where they are packed.
+    pub(crate) packed: Option<&'a [u8]>,
     pub(crate) expert: usize,
     pub(crate) tokens: usize,
     pub(crate) x: &'a [f32],
@@ -41,7 +43,8 @@ impl<'a> Operands<'a> {
         let row_bytes = self.weight.row_bytes();
         let bytes = shape.rows * row_bytes;
         Product {
-            weights: &self.weight.bytes.as_slice()[self.expert * bytes..][..bytes],
+            weights: &self.packed.unwrap_or(self.weight.bytes.as_slice())[self.expert * bytes..][..bytes],
+            packed: self.packed.is_some(),
             format: self.weight.format,
             rows: shape.rows,
             cols: shape.cols,

@@ -2,6 +2,7 @@
 
 mod experts;
 mod matrix;
+mod packed;
 mod rotary;
 mod runner;
 
@@ -25,6 +26,8 @@ pub struct CpuOptions<'a> {
     pub isa: Option<Isa>,
     /// Prefer this row of [`registry`] wherever it accepts the op and format.
     pub kernel: Option<&'a str>,
+    /// Bytes of weights a runner may hold packed for decoding, which takes their place in the mapped file; none where they are more.
+    pub pack: usize,
 }
 
 /// The back end on SIMD kernels. Threads live as long as it or any of its runners.
@@ -35,6 +38,7 @@ pub struct Cpu {
     isa: Isa,
     preferred: Option<&'static Kernel>,
     picked: Picked,
+    pack: usize,
 }
 
 /// The functions this machine and these options lead to.
@@ -121,7 +125,7 @@ impl Cpu {
         let pool = Pool::new(threads).map_err(|error| {
             Error::new(ErrorKind::Device, format!("the system refused {threads} threads: {error}"))
         })?;
-        Ok(Cpu { pool: Arc::new(pool), exact: options.exact, isa, preferred, picked })
+        Ok(Cpu { pool: Arc::new(pool), exact: options.exact, isa, preferred, picked, pack: options.pack })
     }
 
     /// The row of [`registry`] this back end uses for an op (as [`cchaha_plan::Op::name`] spells it) on weights of this
@@ -177,6 +181,7 @@ impl Backend for Cpu {
         if limits.cells == 0 || limits.batch == 0 || limits.logits == 0 {
             return Err(Error::usage("cells, batch and logits rows must not be zero"));
         }
-        Ok(Box::new(runner::CpuRunner::new(plan, limits, self.exact, self.picked, self.pool.clone())?))
+        let (exact, picked, pool) = (self.exact, self.picked, self.pool.clone());
+        Ok(Box::new(runner::CpuRunner::new(plan, limits, exact, picked, pool, self.pack)?))
     }
 }

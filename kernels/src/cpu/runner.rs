@@ -10,6 +10,7 @@ use cchaha_plan::{
 use super::Picked;
 use super::experts::{ExpertBuffers, ExpertSizes, Experts};
 use super::matrix::{Matrix, Operands};
+use super::packed::Packed;
 use super::rotary::Rotary;
 use crate::activations::Activations;
 use crate::generic::attend::{self, Attend, PageSpan, Selection};
@@ -149,6 +150,7 @@ pub(crate) struct CpuRunner {
     queries: Vec<Option<Queries>>,
     rotary: Vec<Rotary>,
     experts: ExpertBuffers,
+    packed: Packed,
     observer: Option<Box<dyn Observer>>,
 }
 
@@ -159,6 +161,7 @@ impl CpuRunner {
         exact: bool,
         picked: Picked,
         pool: Arc<Pool>,
+        pack: usize,
     ) -> Result<CpuRunner> {
         let sizes = Sizes::of(&plan, &limits, exact);
         let mut vectors = vec![Vec::new(); plan.weights.len()];
@@ -190,6 +193,7 @@ impl CpuRunner {
             queries: queries(&plan)?,
             rotary: rotary.collect::<Result<_>>()?,
             experts: ExpertBuffers::new(sizes.experts, limits.batch)?,
+            packed: Packed::new(&plan, &picked, pack),
             observer: None,
             plan,
             sizes,
@@ -290,6 +294,9 @@ impl Runner for CpuRunner {
         for step in &plan.steps {
             self.step(&plan, &step.op, batch);
         }
+        if batch.tokens.len() == 1 {
+            self.packed.go_on(&plan, &self.picked, &self.pool, &mut self.scratch);
+        }
         Ok(&self.buffers[plan.logits.index()][..batch.logits.len() * plan.outputs()])
     }
 
@@ -338,6 +345,7 @@ impl CpuRunner {
                 let (mut gate_out, mut buffer) = (self.take(scratch), self.take(out));
                 let operands = |weight| Operands {
                     weight: plan.weight(weight),
+                    packed: self.packed.of(weight),
                     expert: 0,
                     tokens,
                     x: &self.buffers[x.index()],
@@ -420,6 +428,7 @@ impl CpuRunner {
                     gate: plan.weight(gate),
                     up: plan.weight(up),
                     down: plan.weight(down),
+                    packed: [gate, up, down].map(|id| self.packed.of(id)),
                     activation,
                     x: &self.buffers[x.index()],
                     tokens: self.rows(out, batch),
@@ -484,6 +493,7 @@ impl CpuRunner {
         let mut buffer = self.take(out);
         let operands = Operands {
             weight: plan.weight(weight),
+            packed: self.packed.of(weight),
             expert: 0,
             tokens,
             x: &self.buffers[x.index()],

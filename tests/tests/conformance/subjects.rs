@@ -46,7 +46,7 @@ pub(crate) fn oracle() -> Oracle {
 }
 
 fn options(kernel: &'static Kernel, exact: bool) -> CpuOptions<'static> {
-    CpuOptions { threads: Some(2), exact, isa: Some(kernel.isa), kernel: Some(kernel.name) }
+    CpuOptions { threads: Some(2), exact, isa: Some(kernel.isa), kernel: Some(kernel.name), pack: 0 }
 }
 
 /// Every row for an op, with the cache in half floats and, where the op sees it, in f32.
@@ -133,8 +133,13 @@ pub(crate) fn whole_backends() -> Vec<Whole> {
     let mut rows = Vec::new();
     for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
         for exact in [false, true] {
-            let options =
-                move |threads| CpuOptions { threads: Some(threads), exact, isa: Some(isa), kernel: None };
+            let options = move |threads| CpuOptions {
+                threads: Some(threads),
+                exact,
+                isa: Some(isa),
+                kernel: None,
+                pack: 0,
+            };
             rows.push(Whole {
                 name: format!("cpu {isa}{}", if exact { " exact" } else { "" }),
                 make: Box::new(move |threads| Box::new(Cpu::new(options(threads)).expect("available"))),

@@ -92,6 +92,10 @@ pub(crate) struct BackendArgs {
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
 
+    /// Leave weights as the file has them; without this, the processor packs them while the first tokens are generated
+    #[arg(long, visible_alias = "nr")]
+    no_repack: bool,
+
     /// Tokens of the prompt per forward pass
     #[arg(short, long, value_name = "N", value_parser = positive, default_value_t = 512)]
     pub(crate) batch_size: usize,
@@ -170,6 +174,7 @@ impl BackendArgs {
             exact: self.exact,
             isa: self.isa.clone(),
             kernel: self.kernel.clone(),
+            repack: !self.no_repack,
             batch: self.batch_size,
             window: WindowOptions {
                 policy: self.window.kv_policy,

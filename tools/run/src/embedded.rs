@@ -14,15 +14,9 @@ struct Aligned<T: ?Sized>(T);
 
 static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../assets/cchaha-tiny.gguf"));
 
-impl AsRef<[u8]> for Aligned<[u8]> {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// Opens it.
 pub(crate) fn model() -> Result<Model> {
-    let gguf = Gguf::from_bytes("cchaha-tiny", Bytes::new(Arc::new(FILE))).map_err(cchaha::Error::from)?;
+    let gguf = Gguf::from_bytes("cchaha-tiny", Bytes::new(Arc::new(&FILE.0))).map_err(cchaha::Error::from)?;
     Ok(Model::from_gguf(gguf)?)
 }
 

@@ -33,6 +33,7 @@ const ROWS: usize = 2;
 const TOKENS: usize = 3;
 
 /// Rows one after the other, bytes as they are, integer scales as pairs of words.
+#[derive(Clone, Copy)]
 struct Single;
 
 impl Form for Single {
@@ -86,7 +87,7 @@ pub(super) unsafe fn many<F: Spread>(
         let panel = unsafe { unpack::<F, Single>(p, top..rows.end.min(top + Panel::ROWS), scratch) };
         for t in (0..tokens).step_by(TOKENS) {
             let x = X { lines: &x.lines[t * per_token..], groups: &x.groups[t * per_token..] };
-            for (tile, rows) in panel.clone().enumerate() {
+            for (tile, rows) in panel.tiles().enumerate() {
                 let at = (first + t, top + tile * ROWS);
                 // SAFETY: the panel has these rows and `x` these tokens.
                 unsafe {

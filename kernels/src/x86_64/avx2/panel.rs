@@ -7,6 +7,7 @@
 //! A step is 256 columns, at the end of a row fewer (`runs.rs`).
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::runs::{spread, steps};
@@ -20,7 +21,7 @@ use crate::scratch::{Panel, Scratch};
 pub(in crate::x86_64) const LANES: usize = 8;
 
 /// What a tile is made of.
-pub(in crate::x86_64) trait Form {
+pub(in crate::x86_64) trait Form: Copy {
     /// Rows of a tile.
     const ROWS: usize;
 
@@ -54,6 +55,85 @@ pub(in crate::x86_64) fn side_vectors<F: Spread, P: Form>() -> usize {
     1 + P::offsets::<F>() + if F::HALVES { 2 } else { 0 }
 }
 
+/// Where the tiles of some rows stand.
+#[derive(Clone, Copy)]
+pub(in crate::x86_64) struct Room<P> {
+    lines: *mut u8,
+    sides: *mut f32,
+    cols: usize,
+    /// Rows.
+    count: usize,
+    /// Scales and offsets of a tile.
+    tile_sides: usize,
+    form: PhantomData<P>,
+}
+
+impl<P: Form> Room<P> {
+    /// Room for `count` rows of `cols` values.
+    ///
+    /// # Panics
+    /// Where `count` is more than [`Panel::ROWS`], or the panel of `scratch` is smaller.
+    #[inline(always)]
+    pub(in crate::x86_64) fn new<F: Spread>(cols: usize, count: usize, scratch: &mut Scratch) -> Room<P> {
+        let panel = Panel::of(cols);
+        let (lines, sides) = (&mut scratch.lines[..panel.lines], &mut scratch.sides[..panel.sides]);
+        assert!(count <= Panel::ROWS);
+        let steps = cols / GROUP + (cols % GROUP / 32).count_ones() as usize;
+        Room {
+            lines: lines.as_mut_ptr().cast(),
+            sides: sides.as_mut_ptr(),
+            cols,
+            count,
+            tile_sides: steps * P::ROWS * LANES * side_vectors::<F, P>(),
+            form: PhantomData,
+        }
+    }
+
+    /// Where bytes and scales of row `r` begin.
+    #[inline(always)]
+    pub(in crate::x86_64) fn row(&self, r: usize) -> At {
+        let (tile, lane) = (r / P::ROWS, r % P::ROWS * LANES);
+        At {
+            lines: self.lines.wrapping_add(tile * P::ROWS * self.cols + 4 * lane),
+            sides: self.sides.wrapping_add(tile * self.tile_sides + lane),
+        }
+    }
+
+    /// The tiles.
+    #[inline(always)]
+    pub(in crate::x86_64) fn tiles(self) -> impl Iterator<Item = Rows> + Clone + use<P> {
+        (0..self.count.div_ceil(P::ROWS)).map(move |tile| {
+            let At { lines, sides } = self.row(tile * P::ROWS);
+            Rows { w: lines, sides, n: P::ROWS.min(self.count - tile * P::ROWS) }
+        })
+    }
+}
+
+/// A place in a panel, of which [`Room`] has seen that it is there.
+#[derive(Clone, Copy)]
+pub(in crate::x86_64) struct At {
+    pub(in crate::x86_64) lines: *mut u8,
+    pub(in crate::x86_64) sides: *mut f32,
+}
+
+impl At {
+    /// Where the next vector of this row stands.
+    #[inline(always)]
+    pub(in crate::x86_64) fn next_line<P: Form>(&mut self) -> *mut u8 {
+        let at = self.lines;
+        self.lines = at.wrapping_add(4 * P::ROWS * LANES);
+        at
+    }
+
+    /// Where the next vector of scales of this row stands.
+    #[inline(always)]
+    pub(in crate::x86_64) fn next_side<P: Form>(&mut self) -> *mut f32 {
+        let at = self.sides;
+        self.sides = at.wrapping_add(P::ROWS * LANES);
+        at
+    }
+}
+
 /// Unpacks `rows`, at most [`Panel::ROWS`], and gives their tiles.
 ///
 /// # Safety
@@ -63,47 +143,44 @@ pub(in crate::x86_64) unsafe fn unpack<F: Spread, P: Form>(
     p: &Product<'_>,
     rows: Range<usize>,
     scratch: &mut Scratch,
-) -> impl Iterator<Item = Rows> + Clone + use<F, P> {
-    let panel = Panel::of(p.cols);
-    let (lines, sides) = (&mut scratch.lines[..panel.lines], &mut scratch.sides[..panel.sides]);
-    let (lines, sides) = (lines.as_mut_ptr().cast::<u8>(), sides.as_mut_ptr());
-    let (count, cols) = (rows.len(), p.cols);
-    assert!(count <= Panel::ROWS);
-    let steps = cols / GROUP + (cols % GROUP / 32).count_ones() as usize;
-    let tile_sides = steps * P::ROWS * LANES * side_vectors::<F, P>();
+) -> Room<P> {
+    let room = Room::new::<F>(p.cols, rows.len(), scratch);
     for (r, row) in rows.enumerate() {
-        let (tile, lane) = (r / P::ROWS, r % P::ROWS * LANES);
         // SAFETY: the panel has room for so many rows of so many columns, and the row is whole.
-        unsafe {
-            let lines = lines.add(tile * P::ROWS * cols + 4 * lane);
-            unpack_row::<F, P>(p.row(row).as_ptr(), cols, lines, sides.add(tile * tile_sides + lane));
-        }
+        unsafe { unpack_row::<F, P>(p.row(row).as_ptr(), p.cols, room.row(r)) };
     }
-    // SAFETY: inside the panel.
-    (0..count.div_ceil(P::ROWS)).map(move |tile| unsafe {
-        let w = lines.add(tile * P::ROWS * cols);
-        Rows { w, sides: sides.add(tile * tile_sides), n: P::ROWS.min(count - tile * P::ROWS) }
-    })
+    room
 }
 
+/// Unpacks a row.
+///
+/// # Safety
+/// As for [`unpack`]; `w` is a row of so many columns, and `at` has room for it.
 #[inline(always)]
-unsafe fn unpack_row<F: Spread, P: Form>(
-    mut w: *const u8,
-    cols: usize,
-    mut to: *mut u8,
-    mut sides: *mut f32,
-) {
+pub(in crate::x86_64) unsafe fn unpack_row<F: Spread, P: Form>(mut w: *const u8, cols: usize, mut at: At) {
     // SAFETY: the caller's promise.
     unsafe {
         for _ in 0..cols / GROUP {
-            unpack_step::<F, P, 8>(w, &mut to, &mut sides);
+            unpack_step::<F, P, 8>(w, &mut at);
             w = w.add(F::BYTES);
         }
-        for (_, runs) in steps(cols % GROUP / 32) {
+        unpack_end::<F, P>(w, cols % GROUP / 32, at);
+    }
+}
+
+/// Unpacks `runs`, which are no whole step, at the end of a row.
+///
+/// # Safety
+/// As for [`unpack`]; `w` has them, and `at` room for them.
+#[inline(always)]
+pub(in crate::x86_64) unsafe fn unpack_end<F: Spread, P: Form>(mut w: *const u8, runs: usize, mut at: At) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (_, runs) in steps(runs) {
             match runs {
-                4 => unpack_step::<F, P, 4>(w, &mut to, &mut sides),
-                2 => unpack_step::<F, P, 2>(w, &mut to, &mut sides),
-                _ => unpack_step::<F, P, 1>(w, &mut to, &mut sides),
+                4 => unpack_step::<F, P, 4>(w, &mut at),
+                2 => unpack_step::<F, P, 2>(w, &mut at),
+                _ => unpack_step::<F, P, 1>(w, &mut at),
             }
             w = w.add(runs * F::FORMAT.block_bytes());
         }
@@ -111,18 +188,11 @@ unsafe fn unpack_row<F: Spread, P: Form>(
 }
 
 #[inline(always)]
-unsafe fn unpack_step<F: Spread, P: Form, const N: usize>(
-    w: *const u8,
-    to: &mut *mut u8,
-    sides: &mut *mut f32,
-) {
+unsafe fn unpack_step<F: Spread, P: Form, const N: usize>(w: *const u8, at: &mut At) {
     // SAFETY: the caller's promise.
     unsafe {
         let head = F::head(w, N);
-        let mut side = |v: __m256| {
-            _mm256_storeu_ps(*sides, v);
-            *sides = sides.add(P::ROWS * LANES);
-        };
+        let mut side = |v: __m256| _mm256_storeu_ps(at.next_side::<P>(), v);
         side(scales::<F, N>(&head));
         let offsets = offsets::<F>(&head);
         if P::offsets::<F>() > 0 {
@@ -143,8 +213,7 @@ unsafe fn unpack_step<F: Spread, P: Form, const N: usize>(
         runs!(0 1 2 3 4 5 6 7);
         spread::<N>(&mut q);
         for q in &q[..N] {
-            _mm256_store_si256(to.cast(), *q);
-            *to = to.add(4 * P::ROWS * LANES);
+            _mm256_store_si256(at.next_line::<P>().cast(), *q);
         }
     }
 }

@@ -120,7 +120,7 @@ unsafe fn one<F: Weights>(p: &Product<'_>, x: X<'_>, token: usize, out: &mut Til
             // SAFETY: rows and groups were checked by the caller.
             unsafe {
                 let w = p.weights.as_ptr().add(row * p.row_bytes + g * F::BYTES);
-                ahead::<F>(w);
+                ahead(w, F::BYTES);
                 let group = match blocks(p.cols, g) {
                     8 => group_of_one::<F, 8>(w, x, 8),
                     4 => group_of_one::<F, 4>(w, x, 4),

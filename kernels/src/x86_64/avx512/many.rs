@@ -1,8 +1,9 @@
 //! Many tokens: rows are unpacked to bytes into a panel, then multiplied in tiles; see `product.rs`.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-use super::super::avx2::panel::{Form, LANES, Rows, side_vectors, unpack};
+use super::super::avx2::panel::{Form, LANES, Room, Rows, side_vectors};
 use super::super::avx2::runs::steps;
 use super::super::avx2::spread::{Spread, bytes, lane_sums, subs, units};
 use super::super::avx2::weights::Head;
@@ -12,15 +13,19 @@ use crate::pool::Tile;
 use crate::product::Product;
 use crate::scratch::{Panel, Scratch};
 
+/// Unpacks rows, at most [`Panel::ROWS`]. The caller has the instructions.
+pub(super) type Unpack = unsafe fn(&Product<'_>, Range<usize>, &mut Scratch) -> Room<Unsigned>;
+
 /// Registers of weights in a tile, of two rows each, and tokens: 12 sums, 12 totals, 4 weights, 1 activation.
 const PAIRS: usize = 4;
 const TOKENS: usize = 3;
 const ROWS: usize = 2 * PAIRS;
 
-/// Pairs of rows, unsigned bytes.
-struct Pairs;
+/// Unsigned bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Unsigned;
 
-impl Form for Pairs {
+impl Form for Unsigned {
     const ROWS: usize = ROWS;
 
     #[inline(always)]
@@ -41,10 +46,12 @@ impl Form for Pairs {
     }
 }
 
+/// `unpack` makes a panel of some of the product's rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn many<F: Spread>(
     p: &Product<'_>,
     x: X<'_>,
+    unpack: Unpack,
     scratch: &mut Scratch,
     out: &mut Tile<'_, f32>,
 ) {
@@ -52,7 +59,7 @@ pub(super) unsafe fn many<F: Spread>(
     let rows = out.cols();
     for first in rows.clone().step_by(Panel::ROWS) {
         // SAFETY: the caller has the instructions.
-        let panel = unsafe { unpack::<F, Pairs>(p, first..rows.end.min(first + Panel::ROWS), scratch) };
+        let panel = unsafe { unpack(p, first..rows.end.min(first + Panel::ROWS), scratch) };
         let mut token = 0;
         while token < p.tokens {
             let coarse = x.coarse[token];
@@ -62,7 +69,7 @@ pub(super) unsafe fn many<F: Spread>(
                 groups: &x.groups[token * per_token..],
                 coarse: &x.coarse[token..],
             };
-            for (tile, rows) in panel.clone().enumerate() {
+            for (tile, rows) in panel.tiles().enumerate() {
                 let at = (token, first + tile * ROWS);
                 // SAFETY: the panel has these rows and `x` these tokens.
                 unsafe {
@@ -193,7 +200,7 @@ impl Step {
             }
             self.w = self.w.add(N * 4 * ROWS * LANES);
             self.x = self.x.add(32 * N);
-            self.sides = self.sides.add(side_vectors::<F, Pairs>() * ROWS * LANES);
+            self.sides = self.sides.add(side_vectors::<F, Unsigned>() * ROWS * LANES);
         }
     }
 
@@ -336,8 +343,11 @@ impl Step {
 }
 
 /// For both rows of a register.
+///
+/// # Safety
+/// AVX-512.
 #[inline(always)]
-unsafe fn both(v: __m256) -> __m512 {
+pub(super) unsafe fn both(v: __m256) -> __m512 {
     // SAFETY: the caller has AVX-512.
     unsafe { _mm512_broadcast_f32x8(v) }
 }

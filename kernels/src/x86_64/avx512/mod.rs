@@ -6,6 +6,7 @@
 mod attend;
 mod many;
 mod one;
+mod packed;
 mod product;
 mod quantize;
 
@@ -30,11 +31,27 @@ fn avx2_token() -> Avx2 {
 
 /// One 16-bit matrix kernel per format.
 macro_rules! formats {
-    ($($name:ident),*) => {
+    ($product:ident: $($name:ident),*) => {
         $(pub(crate) fn $name(p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
-            product::product::<avx2::$name::Blocks>(token(), p, scratch, out);
+            product::$product::<avx2::$name::Blocks>(token(), p, scratch, out);
         })*
     };
 }
 
-formats!(q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4);
+formats!(product: q8_0, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4);
+formats!(product_of_packed: q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k);
+
+/// Packs rows of these formats; see [`crate::registry::Pack`].
+pub(crate) mod pack {
+    use super::{avx2, packed, token};
+
+    macro_rules! formats {
+        ($($name:ident),*) => {
+            $(pub(crate) fn $name(rows: &[u8], cols: usize, to: &mut [u8]) {
+                packed::pack::<avx2::$name::Blocks>(token(), rows, cols, to);
+            })*
+        };
+    }
+
+    formats!(q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k);
+}

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::avx2::runs::{fold, steps, sum};
+use super::super::avx2::runs::{fold, sum};
 use super::super::avx2::spread::{Spread, bytes, offsets, scales, subs};
 use super::super::avx2::weights::ahead;
 use super::product::X;
@@ -12,29 +12,56 @@ use crate::product::Product;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn one<F: Spread>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
-    let (full, tail) = (p.cols / GROUP, p.cols % GROUP / 32);
-    for row in out.cols() {
-        let mut total = _mm256_setzero_ps();
+    for r in out.cols() {
         // SAFETY: rows and groups were checked by the caller.
-        unsafe {
-            let w = p.weights.as_ptr().add(row * p.row_bytes);
-            for g in 0..full {
-                total = step::<F, 8>(w.add(g * F::BYTES), &x.groups[g], 0, total);
-            }
-            if tail != 0 {
-                let x = &x.groups[full];
-                for (first, runs) in steps(tail) {
-                    let w = w.add(full * F::BYTES + first * F::FORMAT.block_bytes());
-                    total = match runs {
-                        4 => step::<F, 4>(w, x, first, total),
-                        2 => step::<F, 2>(w, x, first, total),
-                        _ => step::<F, 1>(w, x, first, total),
-                    };
-                }
-            }
-            p.put(out, 0, row, sum(total));
-        }
+        unsafe { p.put(out, 0, r, row::<F>(p.weights.as_ptr().add(r * p.row_bytes), p.cols, x)) };
     }
+}
+
+/// One row's product.
+///
+/// # Safety
+/// As for [`one`]; `w` is a row of so many columns.
+#[inline(always)]
+pub(super) unsafe fn row<F: Spread>(w: *const u8, cols: usize, x: X<'_>) -> f32 {
+    let (full, tail) = (cols / GROUP, cols % GROUP / 32);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut total = _mm256_setzero_ps();
+        for g in 0..full {
+            total = step::<F, 8>(w.add(g * F::BYTES), &x.groups[g], 0, total);
+        }
+        if tail != 0 {
+            total = end::<F>(w.add(full * F::BYTES), &x.groups[full], (0, tail), total);
+        }
+        sum(total)
+    }
+}
+
+/// Adds `runs` at the end of a row, which are no whole step and of which the first is run `from` of its group.
+///
+/// # Safety
+/// As for [`one`]; `w` has these runs.
+#[inline(always)]
+pub(super) unsafe fn end<F: Spread>(
+    w: *const u8,
+    x: &Group,
+    (from, runs): (usize, usize),
+    mut total: __m256,
+) -> __m256 {
+    let mut done = 0;
+    macro_rules! steps {
+        ($($n:literal)*) => {{ $(
+            if runs & $n != 0 {
+                // SAFETY: the caller's promise.
+                total = unsafe { step::<F, $n>(w.add(done * F::FORMAT.block_bytes()), x, from + done, total) };
+                done += $n;
+            }
+        )* }};
+    }
+    steps!(4 2 1);
+    let _ = done;
+    total
 }
 
 /// Adds `N` runs, which begin at `w` and with run `first` of the group `x`.
@@ -42,7 +69,7 @@ pub(super) unsafe fn one<F: Spread>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_
 unsafe fn step<F: Spread, const N: usize>(w: *const u8, x: &Group, first: usize, total: __m256) -> __m256 {
     // SAFETY: the caller has the instructions and the runs.
     unsafe {
-        ahead::<F>(w);
+        ahead(w, F::BYTES);
         let head = F::head(w, N);
         let planes = &x.planes[first..];
         let mut dots = [_mm256_setzero_si256(); 8];

@@ -42,10 +42,16 @@
 //! AVX2     14.1 14.6 13.1 13.4 28.5  7.4  3.2 14.6 15.9 15.9   13.2    9.6   8.4
 //! AVX-512  18.0 17.4 15.8 15.9 38.5  6.0  3.7 17.4 18.6 23.2   15.3   13.4   8.8
 //! ```
+//! Packed (`packed/`), 4864 x 1024 weights: Q4_K 27, Q5_0 32, Q6_K 34. Qwen2.5-Coder Q4_K_M then decodes 1.15 (0.5B) and 1.23 times as fast (1.5B), at
+//! what memory gives; with prefetching into L1, 1024 to 8192 bytes ahead, at 0.80 to 0.97 of that, into L2 at the same.
 
+use std::ops::Range;
+
+use super::super::avx2::panel::{Room, unpack};
 use super::super::avx2::weights::Weights;
-use super::many::many;
+use super::many::{Unsigned, many};
 use super::one::one;
+use super::packed::{self, Packed};
 use crate::activations::{Activations, Group, Lines};
 use crate::isa::Avx512;
 use crate::pool::Tile;
@@ -68,9 +74,57 @@ pub(super) fn product<F: Weights>(
     scratch: &mut Scratch,
     out: &mut Tile<'_, f32>,
 ) {
+    let x = activations::<F>(p, out);
+    // SAFETY: the token proves the instructions; the lengths were checked.
+    unsafe {
+        if *x.coarse == [false] {
+            one::<F>(p, x, out);
+        } else {
+            many::<F>(p, x, unpack_rows::<F>, scratch, out);
+        }
+    }
+}
+
+/// The same, of a format whose rows may be packed.
+pub(super) fn product_of_packed<F: Packed>(
+    token: Avx512,
+    p: &Product<'_>,
+    scratch: &mut Scratch,
+    out: &mut Tile<'_, f32>,
+) {
+    if !p.packed {
+        return product::<F>(token, p, scratch, out);
+    }
+    let x = activations::<F>(p, out);
+    let Range { start, end } = out.cols();
+    assert!(
+        start % packed::ROWS == 0 && (end % packed::ROWS == 0 || end == p.rows),
+        "no part cuts four rows"
+    );
+    // SAFETY: the token proves the instructions; the lengths were checked.
+    unsafe {
+        if *x.coarse == [false] {
+            packed::one::<F>(p, x, out);
+        } else {
+            many::<F>(p, x, packed::unpack_packed::<F>, scratch, out);
+        }
+    }
+}
+
+/// The activations, of checked lengths.
+fn activations<'a, F: Weights>(p: &Product<'a>, out: &Tile<'_, f32>) -> X<'a> {
     let groups = p.tokens * p.checked_groups(F::FORMAT, out);
     let Activations { lines, groups: all, coarse, .. } = p.quantized;
-    let x = X { lines: &lines[..groups], groups: &all[..groups], coarse: &coarse[..p.tokens] };
-    // SAFETY: the token proves the instructions; the lengths were checked.
-    unsafe { if *x.coarse == [false] { one::<F>(p, x, out) } else { many::<F>(p, x, scratch, out) } }
+    X { lines: &lines[..groups], groups: &all[..groups], coarse: &coarse[..p.tokens] }
+}
+
+/// A panel of rows as stored.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn unpack_rows<F: Weights>(
+    p: &Product<'_>,
+    rows: Range<usize>,
+    scratch: &mut Scratch,
+) -> Room<Unsigned> {
+    // SAFETY: the caller's promise.
+    unsafe { unpack::<F, Unsigned>(p, rows, scratch) }
 }

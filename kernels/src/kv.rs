@@ -7,6 +7,8 @@
 //! Values are f16, or f32 under `--exact`. Ranges of keys (for page selection) are computed per page on demand and kept
 //! until the page's cells change.
 
+use std::ops::Range;
+
 use cchaha_plan::{Cells, Error, ErrorKind, KvSpec, PAGE_CELLS, PAGE_SPREAD, Result};
 
 use crate::simd::{LANES, Simd};
@@ -58,10 +60,20 @@ pub(crate) enum Values {
 /// Ranges of the keys of every page.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    /// `[page][kv_head][head_dim]`: from, to; [`PAGE_SPREAD`] as wide as the keys' own range, about the same middle.
-    pub(crate) ranges: Vec<[f32; 2]>,
+    /// `[kv_head][page][from, to][head_dim]`: [`PAGE_SPREAD`] as wide as the keys' own range, about the same middle. A selection reads those
+    /// of one head.
+    pub(crate) ranges: Vec<f32>,
     /// For which cells of a page the ranges hold; 0 where they are stale.
     of_cells: Vec<u16>,
+}
+
+impl Bounds {
+    /// Where the range of a page and head stands: from, then to.
+    pub(crate) fn at(&self, spec: KvSpec, head: usize, page: usize) -> Range<usize> {
+        let len = 2 * spec.head_dim;
+        let first = (head * self.of_cells.len() + page) * len;
+        first..first + len
+    }
 }
 
 /// See the file's header.
@@ -92,7 +104,7 @@ impl Cache {
         };
         let pages = cells / PAGE_CELLS;
         let bounds = if bounds {
-            Some(Bounds { ranges: zeroed(pages * row)?, of_cells: zeroed(pages)? })
+            Some(Bounds { ranges: zeroed(2 * pages * row)?, of_cells: zeroed(pages)? })
         } else {
             None
         };
@@ -124,8 +136,8 @@ impl Cache {
             }
             bounds.of_cells[page] = written;
             match &self.values {
-                Values::F16 { k, .. } => refresh(self.spec, page, written, k, &mut bounds.ranges),
-                Values::F32 { k, .. } => refresh(self.spec, page, written, k, &mut bounds.ranges),
+                Values::F16 { k, .. } => refresh(self.spec, page, written, k, bounds),
+                Values::F32 { k, .. } => refresh(self.spec, page, written, k, bounds),
             }
         }
     }
@@ -150,18 +162,23 @@ fn store<E: Element>(spec: KvSpec, cells: &[u32], k: &[f32], v: &[f32], to_k: &m
     }
 }
 
-fn refresh<E: Element>(spec: KvSpec, page: usize, written: u16, k: &[E], ranges: &mut [[f32; 2]]) {
-    let row = spec.n_kv_heads * spec.head_dim;
-    let columns = k[page * row * PAGE_CELLS..][..row * PAGE_CELLS].as_chunks::<PAGE_CELLS>().0;
-    for (column, range) in columns.iter().zip(&mut ranges[page * row..][..row]) {
-        let [mut least, mut most] = [f32::INFINITY, f32::NEG_INFINITY];
-        for (slot, &x) in column.iter().enumerate() {
-            if written >> slot & 1 == 1 {
-                (least, most) = (least.min(x.to_f32()), most.max(x.to_f32()));
+fn refresh<E: Element>(spec: KvSpec, page: usize, written: u16, k: &[E], bounds: &mut Bounds) {
+    let KvSpec { n_kv_heads, head_dim } = spec;
+    let row = n_kv_heads * head_dim;
+    let heads = k[page * row * PAGE_CELLS..][..row * PAGE_CELLS].chunks_exact(head_dim * PAGE_CELLS);
+    for (head, columns) in heads.enumerate() {
+        let at = bounds.at(spec, head, page);
+        let (from, to) = bounds.ranges[at].split_at_mut(head_dim);
+        for ((column, from), to) in columns.as_chunks::<PAGE_CELLS>().0.iter().zip(from).zip(to) {
+            let [mut least, mut most] = [f32::INFINITY, f32::NEG_INFINITY];
+            for (slot, &x) in column.iter().enumerate() {
+                if written >> slot & 1 == 1 {
+                    (least, most) = (least.min(x.to_f32()), most.max(x.to_f32()));
+                }
             }
+            let inset = (most - least) * (0.5 - 0.5 * PAGE_SPREAD);
+            (*from, *to) = (least + inset, most - inset);
         }
-        let inset = (most - least) * (0.5 - 0.5 * PAGE_SPREAD);
-        *range = [least + inset, most - inset];
     }
 }
 

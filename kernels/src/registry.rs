@@ -2,7 +2,7 @@
 //! conformance tests, the benches and `cchaha-run kernels`.
 //!
 //! A row of op `MatMul` also computes the products inside `GatedMatMul` and `Experts`. Ops whose work is moving rows
-//! (Embed, KvStore, QueryStore, SelectPages, TakeRows, TopK) have one portable row each.
+//! (Embed, KvStore, QueryStore, TakeRows, TopK) have one portable row each.
 
 use cchaha_plan::{Activation, Format};
 
@@ -14,6 +14,7 @@ use crate::generic::elementwise::{Input, activate, add, scale, softcap};
 use crate::generic::matmul::product;
 use crate::generic::norm::{NormArgs, norm};
 use crate::generic::rope::{Angles, rope};
+use crate::generic::select::select;
 use crate::isa::Isa;
 use crate::pool::Tile;
 use crate::product::Product;
@@ -98,6 +99,7 @@ pub(crate) type Activate = fn(Activation, Input<'_>, Option<Input<'_>>, &mut [f3
 pub(crate) type Add = fn(Input<'_>, Input<'_>, &mut [f32]);
 pub(crate) type ByFactor = fn(f32, &mut [f32]);
 pub(crate) type Rope = fn(Angles<'_>, usize, &mut [f32]);
+pub(crate) type Select = fn(&Attend<'_>, (usize, usize), usize, &mut Vec<(f32, u32)>, &mut [u64]);
 pub(crate) type AttendTile = fn(&Attend<'_>, &mut Scratch, &mut Tile<'_, f32>);
 
 /// What a row runs.
@@ -111,6 +113,7 @@ pub(crate) enum Run {
     Softcap(ByFactor),
     Rope(Rope),
     Attend(AttendTile),
+    SelectPages(Select),
     /// The step itself moves the rows.
     Rows,
 }
@@ -214,6 +217,8 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     row("avx2-f32-attend", "Attend", Isa::Avx2, Run::Attend(avx2::attend)),
     #[cfg(target_arch = "x86_64")]
+    row("avx2-f32-selectpages", "SelectPages", Isa::Avx2, Run::SelectPages(avx2::select)),
+    #[cfg(target_arch = "x86_64")]
     row("avx2-f32-norm", "Norm", Isa::Avx2, Run::Norm(avx2::norm)),
     #[cfg(target_arch = "x86_64")]
     row("avx2-f32-rope", "Rope", Isa::Avx2, Run::Rope(avx2::rope)),
@@ -282,6 +287,8 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "aarch64")]
     row("neon-f32-attend", "Attend", Isa::Neon, Run::Attend(neon::attend)),
     #[cfg(target_arch = "aarch64")]
+    row("neon-f32-selectpages", "SelectPages", Isa::Neon, Run::SelectPages(neon::select)),
+    #[cfg(target_arch = "aarch64")]
     row("neon-f32-norm", "Norm", Isa::Neon, Run::Norm(neon::norm)),
     #[cfg(target_arch = "aarch64")]
     row("neon-f32-rope", "Rope", Isa::Neon, Run::Rope(neon::rope)),
@@ -295,6 +302,12 @@ const KERNELS: &[Kernel] = &[
     row("neon-f32-softcap", "Softcap", Isa::Neon, Run::Softcap(neon::softcap)),
     float_row("generic-any-f32", Isa::Generic, |p, scratch, out| product(Portable, p, scratch, out)),
     row("generic-f32-attend", "Attend", Isa::Generic, Run::Attend(|a, s, out| attend(Portable, a, s, out))),
+    row(
+        "generic-f32-selectpages",
+        "SelectPages",
+        Isa::Generic,
+        Run::SelectPages(|a, at, pages, found, bits| select(Portable, a, at, pages, found, bits)),
+    ),
     row("generic-f32-norm", "Norm", Isa::Generic, Run::Norm(|args, x, out| norm(Portable, args, x, out))),
     row("generic-f32-rope", "Rope", Isa::Generic, Run::Rope(|a, head_dim, x| rope(Portable, a, head_dim, x))),
     row(
@@ -309,7 +322,6 @@ const KERNELS: &[Kernel] = &[
     rows("generic-any-embed", "Embed", Format::ALL),
     rows("generic-f32-kvstore", "KvStore", &[]),
     rows("generic-f32-querystore", "QueryStore", &[]),
-    rows("generic-f32-selectpages", "SelectPages", &[]),
     rows("generic-f32-takerows", "TakeRows", &[]),
     rows("generic-f32-topk", "TopK", &[]),
 ];

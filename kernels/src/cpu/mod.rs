@@ -53,6 +53,7 @@ pub(crate) struct Picked {
     pub(crate) softcap: registry::ByFactor,
     pub(crate) rope: registry::Rope,
     pub(crate) attend: registry::AttendTile,
+    pub(crate) select: registry::Select,
 }
 
 /// The function of the first row that fits; every op has a portable row, as the registry's tests check.
@@ -102,6 +103,7 @@ impl Choice {
             softcap: pick!(self, Softcap),
             rope: pick!(self, Rope),
             attend: pick!(self, Attend),
+            select: pick!(self, SelectPages),
         })
     }
 }

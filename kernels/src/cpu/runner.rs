@@ -19,7 +19,6 @@ use crate::generic::fold::{Fold, Queries};
 use crate::generic::matmul;
 use crate::generic::norm::NormArgs;
 use crate::generic::rows::{embed, top_k};
-use crate::generic::select::select;
 use crate::kv::{Cache, zeroed};
 use crate::pool::{Grid, Pool, Tile};
 use crate::product::Residual;
@@ -532,6 +531,7 @@ impl CpuRunner {
         selection.n_kv_heads = plan.kv[slot.index()].n_kv_heads;
         selection.words = self.sizes.pages().div_ceil(64);
         let words = selection.words;
+        let select = self.picked.select;
         let per_token = selection.n_kv_heads * words;
         let grid = Grid::new(&mut selection.bits, batch.tokens.len(), per_token, 1, words);
         self.pool.run(&mut self.scratch, grid, |scratch, _, mut tile| {

@@ -17,6 +17,14 @@ macro_rules! each_float_kernel {
     ($bind:ident) => {
         $bind!(product = $crate::generic::matmul::product, p: &$crate::product::Product<'_>, scratch: &mut $crate::scratch::Scratch, out: &mut $crate::pool::Tile<'_, f32>);
         $bind!(attend = $crate::generic::attend::attend, a: &$crate::generic::attend::Attend<'_>, scratch: &mut $crate::scratch::Scratch, out: &mut $crate::pool::Tile<'_, f32>);
+        $bind!(
+            select = $crate::generic::select::select,
+            a: &$crate::generic::attend::Attend<'_>,
+            at: (usize, usize),
+            pages: usize,
+            found: &mut Vec<(f32, u32)>,
+            bits: &mut [u64]
+        );
         $bind!(norm = $crate::generic::norm::norm, args: &$crate::generic::norm::NormArgs<'_>, x: $crate::generic::elementwise::Input<'_>, out: &mut [f32]);
         $bind!(rope = $crate::generic::rope::rope, angles: $crate::generic::rope::Angles<'_>, head_dim: usize, x: &mut [f32]);
         $bind!(

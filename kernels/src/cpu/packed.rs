@@ -1,7 +1,7 @@
 //! Weights packed while a model decodes.
 //!
 //! Rows as a file stores them are unpacked at half the speed of memory where that is fast; packed rows are read at its speed. Packing costs about as
-//! much time as some ten tokens. So it begins with the first token that is decoded, and every token packs as much as costs less than it will save: nothing is
+//! much time as five tokens. So it begins with the first token that is decoded, and every token packs as much as costs less than it will save: nothing is
 //! waited for when a model is loaded, and who only reads a prompt never pays. What was packed is released from the mapped file, so memory
 //! holds every weight once.
 

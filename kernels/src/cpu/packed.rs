@@ -79,7 +79,7 @@ impl Packed {
             #[cfg(target_os = "linux")]
             let _ = packed.advise(memmap2::Advice::HugePage);
             let (shape, row_bytes) = (weight.shape, weight.row_bytes());
-            let part = (PART_BYTES / row_bytes).next_multiple_of(8) * row_bytes;
+            let part = (PART_BYTES / row_bytes).max(1).next_multiple_of(8) * row_bytes;
             let matrix = shape.rows * row_bytes;
             for (stored, packed) in weight.bytes.as_slice().chunks(matrix).zip(packed.chunks_mut(matrix)) {
                 let parts = Grid::new(packed, 1, matrix, 1, part);

@@ -42,7 +42,7 @@
 //! AVX2     14.1 14.6 13.1 13.4 28.5  7.4  3.2 14.6 15.9 15.9   13.2    9.6   8.4
 //! AVX-512  18.0 17.4 15.8 15.9 38.5  6.0  3.7 17.4 18.6 23.2   15.3   13.4   8.8
 //! ```
-//! Packed (`packed/`), 4864 x 1024 weights: Q4_K 27, Q5_0 32, Q6_K 34. Qwen2.5-Coder Q4_K_M then decodes 1.15 (0.5B) and 1.23 times as fast (1.5B), at
+//! Packed (`packed/`), 4864 x 1024 weights: Q4_K 27, Q5_0 32, Q6_K 34. Qwen2.5-Coder Q4_K_M then decodes 1.04 (0.5B) and 1.18 times as fast (1.5B), at
 //! what memory gives; with prefetching into L1, 1024 to 8192 bytes ahead, at 0.80 to 0.97 of that, into L2 at the same.
 
 use std::ops::Range;

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 use std::ptr::copy_nonoverlapping;
 
+use super::super::super::avx2::spread::Spread;
 use super::super::super::avx2::weights::Weights;
 use super::super::super::avx2::{q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k};
 use super::{Heads, Packed};
@@ -37,34 +38,8 @@ unsafe fn gather<F: Weights, const N: usize>(group: *const u8, at: usize, row: u
     }
 }
 
-/// Blocks of 32 with a scale: `[scale]`.
-macro_rules! scaled {
-    ($($name:ident $bits:literal),*) => {$(
-        impl Packed for $name::Blocks {
-            const BITS: usize = $bits;
-
-            #[inline(always)]
-            unsafe fn pack_head<const N: usize>(group: *const u8, row: usize, heads: *mut u8) {
-                // SAFETY: the caller's promise.
-                unsafe { gather::<Self, N>(group, 0, row, heads) }
-            }
-
-            #[inline(always)]
-            unsafe fn heads<const N: usize>(heads: *const u8) -> Heads {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let zero = _mm512_setzero_si512();
-                    Heads { scale: halves::<N>(heads), offset: _mm512_setzero_ps(), subs: [zero, zero] }
-                }
-            }
-        }
-    )*};
-}
-
-scaled!(q4_0 4, q5_0 5);
-
-/// Blocks of 32 with a scale and an offset: `[scale][offset]`.
-macro_rules! offset {
+/// Blocks of 32 with a scale, and an offset where lanes have one: `[scale][offset]`.
+macro_rules! blocks {
     ($($name:ident $bits:literal),*) => {$(
         impl Packed for $name::Blocks {
             const BITS: usize = $bits;
@@ -74,7 +49,9 @@ macro_rules! offset {
                 // SAFETY: the caller's promise.
                 unsafe {
                     gather::<Self, N>(group, 0, row, heads);
-                    gather::<Self, N>(group, 2, row, heads.add(4 * N));
+                    if Self::LANE_OFFSETS == 1 {
+                        gather::<Self, N>(group, 2, row, heads.add(4 * N));
+                    }
                 }
             }
 
@@ -83,14 +60,18 @@ macro_rules! offset {
                 // SAFETY: the caller's promise.
                 unsafe {
                     let zero = _mm512_setzero_si512();
-                    Heads { scale: halves::<N>(heads), offset: offsets::<N>(heads.add(4 * N)), subs: [zero, zero] }
+                    let mut offset = _mm512_setzero_ps();
+                    if Self::LANE_OFFSETS == 1 {
+                        offset = offsets::<N>(heads.add(4 * N));
+                    }
+                    Heads { scale: halves::<N>(heads), offset, subs: [zero, zero] }
                 }
             }
         }
     )*};
 }
 
-offset!(q4_1 4, q5_1 5);
+blocks!(q4_0 4, q4_1 4, q5_0 5, q5_1 5);
 
 /// The first 16 bytes of both rows' blocks, as stored.
 macro_rules! nested {

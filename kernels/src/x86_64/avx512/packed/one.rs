@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 
 use super::super::super::avx2::runs::sum;
 use super::super::super::avx2::spread::lane_sums;
+use super::super::super::avx2::weights::ahead;
 use super::super::many::both;
 use super::super::one::{end, row};
 use super::super::product::X;
@@ -83,6 +84,7 @@ unsafe fn step<F: Packed, const N: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
+        ahead(w, step_bytes::<F, N>());
         // Of columns 0 to 15 and 16 to 31 of every run, of two rows and two, times upper and lower bytes.
         let mut sums = [[[_mm512_setzero_si512(); 2]; 2]; 2];
         macro_rules! vectors {

@@ -59,30 +59,6 @@ impl Product<'_> {
         per_token
     }
 
-    /// Finishes outputs `[token, row..]`.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 has runs of outputs"))]
-    #[inline(always)]
-    pub(crate) fn put_run(&self, out: &mut Tile<'_, f32>, token: usize, row: usize, dots: &[f32]) {
-        let start = out.cols().start;
-        let slots = &mut out.row(token)[row - start..][..dots.len()];
-        let bias = self.bias.map(|bias| &bias[row..][..dots.len()]);
-        let residual = match self.residual {
-            Residual::Rows(rows) => Some(&rows[token * self.rows + row..][..dots.len()]),
-            _ => None,
-        };
-        for (i, (slot, &dot)) in slots.iter_mut().zip(dots).enumerate() {
-            let dot = match bias {
-                None => dot,
-                Some(bias) => dot + bias[i],
-            };
-            *slot = match (self.residual, residual) {
-                (_, Some(rows)) => dot + rows[i],
-                (Residual::Out, None) => dot + *slot,
-                (_, None) => dot,
-            };
-        }
-    }
-
     /// Finishes output `[token, row]`.
     #[inline(always)]
     pub(crate) fn put(&self, out: &mut Tile<'_, f32>, token: usize, row: usize, dot: f32) {
@@ -148,7 +124,7 @@ mod tests {
         let mut out = vec![f32::NAN; tokens * ROWS];
         let panel = Panel::of(cols);
         let (lines, sides) = (vec![NO_LINE; panel.lines], vec![0.0; panel.sides]);
-        let mut scratch = Scratch { lines, sides, ..Scratch::default() };
+        let mut scratch = Scratch { lines, sides, totals: vec![0.0; panel.totals], ..Scratch::default() };
         (matmul.product)(&p, &mut scratch, &mut Tile::whole(&mut out, tokens, ROWS));
         out
     }

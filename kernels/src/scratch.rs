@@ -12,6 +12,9 @@ pub(crate) struct Scratch {
     /// Scales and offsets of those.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "they stand with the rows"))]
     pub(crate) sides: Vec<f32>,
+    /// Sums of a panel's rows that are not complete, [`Panel::TOTALS`] tokens of them, eight lanes each.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 takes rows in parts"))]
+    pub(crate) totals: Vec<f32>,
     /// Keys, values, scores and running sums of attention.
     pub(crate) attention: Vec<f32>,
     /// Candidates of a page selection.
@@ -26,6 +29,7 @@ pub(crate) const NO_LINE: Line = Line([0; 32]);
 pub(crate) struct Panel {
     pub(crate) lines: usize,
     pub(crate) sides: usize,
+    pub(crate) totals: usize,
 }
 
 impl Panel {
@@ -33,12 +37,18 @@ impl Panel {
     pub(crate) const ROWS: usize = 16;
     /// Tokens that go through a panel together.
     pub(crate) const TOKENS: usize = 8;
+    /// Tokens whose sums wait at a time.
+    pub(crate) const TOTALS: usize = 192;
     /// Scales (8), offsets (16) and integer scales (16) of a group.
     pub(crate) const SIDES: usize = 40;
 
     /// The panel of rows of `cols` values. The end of a row that is no whole group may have scales of its own for three parts of it.
     pub(crate) const fn of(cols: usize) -> Panel {
         let groups = Panel::ROWS * cols.div_ceil(GROUP);
-        Panel { lines: groups * GROUP_LINES, sides: (groups + 2 * Panel::ROWS) * Panel::SIDES }
+        Panel {
+            lines: groups * GROUP_LINES,
+            sides: (groups + 2 * Panel::ROWS) * Panel::SIDES,
+            totals: Panel::TOTALS * Panel::ROWS * 8,
+        }
     }
 }

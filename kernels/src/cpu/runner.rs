@@ -105,6 +105,7 @@ impl Sizes {
             floats: zeroed(matmul::panel_len(self.cols))?,
             lines: vec![scratch::NO_LINE; panel.lines],
             sides: zeroed(panel.sides)?,
+            totals: zeroed(panel.totals)?,
             attention: zeroed(self.attention)?,
             pages: Vec::with_capacity(if self.bounds { self.pages() } else { 0 }),
         })
@@ -112,7 +113,7 @@ impl Sizes {
 
     fn scratch_bytes(&self) -> usize {
         let panel = scratch::Panel::of(self.cols);
-        let floats = matmul::panel_len(self.cols) + panel.sides + self.attention;
+        let floats = matmul::panel_len(self.cols) + panel.sides + panel.totals + self.attention;
         4 * floats + 64 * panel.lines + if self.bounds { 8 * self.pages() } else { 0 }
     }
 

@@ -100,12 +100,13 @@ mod tests {
     ) -> Vec<f32> {
         let (matmul, format, tokens) = (matmul(kernel), kernel.formats[0], x.len() / cols);
         let mut quantized = Activations::new(tokens, cols);
-        let (lines, groups) = quantized.shape(tokens, cols);
+        let ([first, second], groups) = quantized.shape(tokens, cols);
         let per_token = groups.len() / tokens;
-        let rows = lines.chunks_exact_mut(per_token).zip(groups.chunks_exact_mut(per_token));
+        let halves = first.chunks_exact_mut(per_token).zip(second.chunks_exact_mut(per_token));
+        let rows = halves.zip(groups.chunks_exact_mut(per_token));
         let quantize = matmul.quantize.expect("the row quantizes");
-        for ((x, coarse), (lines, groups)) in x.chunks_exact(cols).zip(coarse).zip(rows) {
-            quantize.coarse.filter(|_| *coarse).unwrap_or(quantize.row)(x, lines, groups);
+        for ((x, coarse), ((first, second), groups)) in x.chunks_exact(cols).zip(coarse).zip(rows) {
+            quantize.coarse.filter(|_| *coarse).unwrap_or(quantize.row)(x, [first, second], groups);
         }
         quantized.coarse = coarse.iter().map(|coarse| *coarse && quantize.coarse.is_some()).collect();
         let p = Product {

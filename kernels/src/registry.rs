@@ -8,7 +8,7 @@ use cchaha_plan::{Activation, Format};
 
 #[cfg(target_arch = "aarch64")]
 use crate::aarch64::{dotprod, i8mm, neon};
-use crate::activations::{Group, Layout, Lines};
+use crate::activations::{Group, Halves, Layout};
 use crate::generic::attend::{Attend, attend};
 use crate::generic::elementwise::{Input, activate, add, scale, softcap};
 use crate::generic::matmul::product;
@@ -78,7 +78,7 @@ pub(crate) struct Quantize {
     pub(crate) coarse: Option<QuantizeRow>,
 }
 
-type QuantizeRow = fn(&[f32], &mut [Lines], &mut [Group]);
+type QuantizeRow = fn(&[f32], Halves<'_>, &mut [Group]);
 
 /// A matrix kernel.
 #[derive(Clone, Copy, Debug)]

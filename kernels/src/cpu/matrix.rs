@@ -81,16 +81,17 @@ impl Matrix<'_> {
         for (flag, coarse) in flags.iter_mut().zip(coarse) {
             *flag = coarse && quantize.coarse.is_some();
         }
-        let (lines, groups) = to.shape(tokens, cols);
+        let ([first, second], groups) = to.shape(tokens, cols);
         let per_token = groups.len() / tokens;
-        let grids = (
-            Grid::new(lines, tokens, per_token, 8, per_token),
-            Grid::new(groups, tokens, per_token, 8, per_token),
+        let halves = (
+            Grid::new(first, tokens, per_token, 8, per_token),
+            Grid::new(second, tokens, per_token, 8, per_token),
         );
-        self.pool.run(self.scratch, grids, |_, _, (mut lines, mut groups)| {
+        let grids = (halves, Grid::new(groups, tokens, per_token, 8, per_token));
+        self.pool.run(self.scratch, grids, |_, _, ((mut first, mut second), mut groups)| {
             for t in groups.rows() {
                 let row = quantize.coarse.filter(|_| flags[t]).unwrap_or(quantize.row);
-                row(&x[t * cols..][..cols], lines.row(t), groups.row(t));
+                row(&x[t * cols..][..cols], [first.row(t), second.row(t)], groups.row(t));
             }
         });
         to.coarse = flags;

@@ -3,10 +3,10 @@
 use std::arch::aarch64::*;
 
 use super::token;
-use crate::activations::{GROUP, Group, LARGEST, Lines, scale_of};
+use crate::activations::{GROUP, Group, Halves, LARGEST, scale_of};
 
 /// Quantizes one row into `groups`, `x.len().div_ceil(256)` of them.
-pub(crate) fn quantize(x: &[f32], _: &mut [Lines], groups: &mut [Group]) {
+pub(crate) fn quantize(x: &[f32], _: Halves<'_>, groups: &mut [Group]) {
     token();
     assert!(groups.len() == x.len().div_ceil(GROUP));
     // SAFETY: the token proves that the instructions are there.
@@ -74,8 +74,8 @@ mod tests {
 
     fn quantized(x: &[f32]) -> Vec<Group> {
         let mut to = Activations::new(1, x.len());
-        let (lines, groups) = to.shape(1, x.len());
-        quantize(x, lines, groups);
+        let (halves, groups) = to.shape(1, x.len());
+        quantize(x, halves, groups);
         to.groups
     }
 

@@ -23,7 +23,7 @@ use super::product::X;
 use super::runs::{steps, sum};
 use super::spread::{Spread, lane_sums, units};
 use super::weights::Head;
-use crate::activations::{GROUP, Group, LARGEST_COARSE, Lines};
+use crate::activations::{GROUP, Group, Half, LARGEST_COARSE};
 use crate::pool::Tile;
 use crate::product::Product;
 use crate::scratch::{Panel, Scratch};
@@ -86,7 +86,7 @@ pub(super) unsafe fn many<F: Spread>(
         // SAFETY: the caller has AVX2.
         let panel = unsafe { unpack::<F, Single>(p, top..rows.end.min(top + Panel::ROWS), scratch) };
         for t in (0..tokens).step_by(TOKENS) {
-            let x = X { lines: &x.lines[t * per_token..], groups: &x.groups[t * per_token..] };
+            let x = x.from(t * per_token);
             for (tile, rows) in panel.tiles().enumerate() {
                 let at = (first + t, top + tile * ROWS);
                 // SAFETY: the panel has these rows and `x` these tokens.
@@ -113,11 +113,11 @@ unsafe fn tile<F: Spread, const T: usize>(
     out: &mut Tile<'_, f32>,
 ) {
     let per_token = p.cols.div_ceil(GROUP);
-    assert!(x.lines.len() >= T * per_token && x.groups.len() >= T * per_token);
+    assert!(x.halves[0].len() >= T * per_token && x.groups.len() >= T * per_token);
     let mut step = Step {
         w: rows.w,
         sides: rows.sides,
-        x: x.lines.as_ptr().cast(),
+        x: x.halves[0].as_ptr().cast(),
         groups: x.groups.as_ptr(),
         per_token,
         first: 0,
@@ -231,7 +231,7 @@ impl Step {
             let rows = [_mm256_load_si256(w), _mm256_load_si256(w.add(1))];
             let mut products = [[_mm256_setzero_si256(); T]; ROWS];
             for t in 0..T {
-                let x = self.x.add(32 * j + t * size_of::<Lines>() * self.per_token);
+                let x = self.x.add(32 * j + t * size_of::<Half>() * self.per_token);
                 let x = _mm256_load_si256(x.cast());
                 for r in 0..ROWS {
                     products[r][t] = if F::SIGNED {

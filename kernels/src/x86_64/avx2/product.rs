@@ -40,7 +40,7 @@ use std::arch::x86_64::*;
 use super::coarse;
 use super::lanes::sum;
 use super::weights::{Head, Sub, Weights, ahead, opaque_count, settle};
-use crate::activations::{Activations, GROUP, GROUP_LINES, Group, Line, Lines, Planes};
+use crate::activations::{Activations, GROUP, GROUP_LINES, Group, Half, Line, Planes};
 use crate::isa::Avx2;
 use crate::pool::Tile;
 use crate::product::Product;
@@ -53,18 +53,26 @@ const TOKENS: usize = 4;
 /// Activations, `[token][group]`.
 #[derive(Clone, Copy)]
 pub(super) struct X<'a> {
-    pub(super) lines: &'a [Lines],
+    pub(super) halves: [&'a [Half]; 2],
     pub(super) groups: &'a [Group],
+}
+
+impl X<'_> {
+    /// From group `first` on.
+    pub(super) fn from(self, first: usize) -> Self {
+        X { halves: self.halves.map(|half| &half[first..]), groups: &self.groups[first..] }
+    }
 }
 
 /// The outputs of one tile: columns of the tile are rows of the weight.
 pub(super) fn product<F: Weights>(_: Avx2, p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
     let per_token = p.checked_groups(F::FORMAT, out);
-    let Activations { lines, groups, coarse, .. } = p.quantized;
+    let Activations { halves, groups, coarse, .. } = p.quantized;
     let mut first = 0;
     for alike in coarse[..p.tokens].chunk_by(|a, b| a == b) {
         let (tokens, these) = ((first, alike.len()), first * per_token..(first + alike.len()) * per_token);
-        let x = X { lines: &lines[these.clone()], groups: &groups[these] };
+        let halves = halves.each_ref().map(|half| &half[these.clone()]);
+        let x = X { halves, groups: &groups[these] };
         // SAFETY: the token proves the instructions; the lengths were checked.
         unsafe {
             match alike {
@@ -84,14 +92,11 @@ fn blocks(cols: usize, g: usize) -> usize {
 }
 
 #[inline(always)]
-unsafe fn dot(w: [__m256i; 2], x: &Line) -> __m256i {
-    // SAFETY: the caller has AVX2; a line has 32 values and is aligned.
+unsafe fn dot(w: [__m256i; 2], x: [*const Half; 2], b: usize) -> __m256i {
+    // SAFETY: the caller has AVX2; a half has 32 bytes of every run and is aligned.
     unsafe {
-        let x = x.0.as_ptr().cast::<__m256i>();
-        _mm256_add_epi32(
-            _mm256_madd_epi16(w[0], _mm256_load_si256(x)),
-            _mm256_madd_epi16(w[1], _mm256_load_si256(x.add(1))),
-        )
+        let [even, odd] = x.map(|half| _mm256_load_si256(half.cast::<__m256i>().add(b)));
+        _mm256_add_epi32(_mm256_madd_epi16(w[0], even), _mm256_madd_epi16(w[1], odd))
     }
 }
 
@@ -116,11 +121,12 @@ unsafe fn offsets<F: Weights>(group: __m256, offset: *const f32, x: &Group) -> _
 unsafe fn one<F: Weights>(p: &Product<'_>, x: X<'_>, token: usize, out: &mut Tile<'_, f32>) {
     for row in out.cols() {
         let mut total = _mm256_setzero_ps();
-        for (g, x) in x.lines.iter().zip(x.groups).enumerate() {
+        for (g, group) in x.groups.iter().enumerate() {
             // SAFETY: rows and groups were checked by the caller.
             unsafe {
                 let w = p.weights.as_ptr().add(row * p.row_bytes + g * F::BYTES);
                 ahead(w, F::BYTES);
+                let x = (x.halves.map(|half| half.as_ptr().add(g)), group);
                 let group = match blocks(p.cols, g) {
                     8 => group_of_one::<F, 8>(w, x, 8),
                     4 => group_of_one::<F, 4>(w, x, 4),
@@ -150,7 +156,7 @@ struct Sums {
 #[inline(always)]
 unsafe fn group_of_one<F: Weights, const N: usize>(
     w: *const u8,
-    x: (&Lines, &Group),
+    x: ([*const Half; 2], &Group),
     blocks: usize,
 ) -> __m256 {
     let blocks = if N == 0 { blocks } else { N };
@@ -185,13 +191,19 @@ unsafe fn group_of_one<F: Weights, const N: usize>(
 
 /// Adds run `b`; at the end of its span the i32 sums move on to the floats.
 #[inline(always)]
-unsafe fn run_of_one<F: Weights>(w: *const u8, head: &Head, x: (&Lines, &Group), b: usize, sums: &mut Sums) {
+unsafe fn run_of_one<F: Weights>(
+    w: *const u8,
+    head: &Head,
+    x: ([*const Half; 2], &Group),
+    b: usize,
+    sums: &mut Sums,
+) {
     let per_span = GROUP_LINES / F::SPANS;
     // SAFETY: `w` holds run `b`.
     unsafe {
         let q = F::load(w, b);
         if F::SIGNED {
-            sums.low = _mm256_add_epi32(sums.low, dot(words::<F>(q, &head.sub, b), &x.0[b]));
+            sums.low = _mm256_add_epi32(sums.low, dot(words::<F>(q, &head.sub, b), x.0, b));
         } else {
             let [high, low] = products(q, &x.1.planes[b]);
             if F::SUB == Sub::None {
@@ -293,7 +305,7 @@ unsafe fn many<F: Weights>(
                 let lines = &lines[r * per_row * GROUP_LINES..];
                 let sides = &sides[r * per_row * Panel::SIDES..];
                 for t in (token..end).step_by(TOKENS) {
-                    let x = X { lines: &x.lines[t * per_row..], groups: &x.groups[t * per_row..] };
+                    let x = x.from(t * per_row);
                     let at = (first_token + t, first + r);
                     // SAFETY: the panel has these rows and `x` these tokens.
                     unsafe {
@@ -322,8 +334,7 @@ unsafe fn singles<F: Weights, const R: usize>(
 ) {
     let per_row = p.cols.div_ceil(GROUP);
     for t in 0..tokens {
-        let from = t * per_row;
-        let x = X { lines: &x.lines[from..], groups: &x.groups[from..] };
+        let x = x.from(t * per_row);
         // SAFETY: the caller's promise.
         unsafe { tile::<F, R, 1>(p, lines, sides, x, (at.0 + t, at.1), out) };
     }
@@ -361,15 +372,15 @@ unsafe fn tile<F: Weights, const R: usize, const T: usize>(
 ) {
     let per_row = p.cols.div_ceil(GROUP);
     assert!(lines.len() >= R * per_row * GROUP_LINES && sides.len() >= R * per_row * Panel::SIDES);
-    assert!(x.lines.len() >= T * per_row && x.groups.len() >= T * per_row);
+    assert!(x.halves.iter().all(|half| half.len() >= T * per_row) && x.groups.len() >= T * per_row);
     let mut totals = [[_mm256_setzero_ps(); T]; R];
     for g in 0..per_row {
         // SAFETY: AVX2 is the caller's promise, the lengths were checked.
         unsafe {
             let w = lines.as_ptr().add(g * GROUP_LINES);
             let sides = sides.as_ptr().add(g * Panel::SIDES);
-            let (lines, groups) = (x.lines.as_ptr().add(g), x.groups.as_ptr().add(g));
-            let sums = group_of_many::<F, R, T>(w, sides, lines, per_row, blocks(p.cols, g));
+            let (halves, groups) = (x.halves.map(|half| half.as_ptr().add(g)), x.groups.as_ptr().add(g));
+            let sums = group_of_many::<F, R, T>(w, sides, halves, per_row, blocks(p.cols, g));
             for t in 0..T {
                 let x = &*groups.add(t * per_row);
                 for r in 0..R {
@@ -396,7 +407,7 @@ unsafe fn tile<F: Weights, const R: usize, const T: usize>(
 unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
     w: *const Line,
     sides: *const f32,
-    x: *const Lines,
+    x: [*const Half; 2],
     per_row: usize,
     blocks: usize,
 ) -> [[__m256; T]; R] {
@@ -413,9 +424,9 @@ unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
                     lines[r] = line(w.add(r * per_row * GROUP_LINES + b));
                 }
                 for t in 0..T {
-                    let x = &(*x.add(t * per_row))[b];
+                    let x = x.map(|half| half.add(t * per_row));
                     for r in 0..R {
-                        let dot = _mm256_cvtepi32_ps(dot(lines[r], x));
+                        let dot = _mm256_cvtepi32_ps(dot(lines[r], x, b));
                         groups[r][t] = _mm256_fmadd_ps(dot, scales[r], groups[r][t]);
                     }
                 }
@@ -434,9 +445,9 @@ unsafe fn group_of_many<F: Weights, const R: usize, const T: usize>(
                     lines[r] = line(w.add(r * per_row * GROUP_LINES + b));
                 }
                 for t in 0..T {
-                    let x = &(*x.add(t * per_row))[b];
+                    let x = x.map(|half| half.add(t * per_row));
                     for r in 0..R {
-                        sums[r][t] = _mm256_add_epi32(sums[r][t], dot(lines[r], x));
+                        sums[r][t] = _mm256_add_epi32(sums[r][t], dot(lines[r], x, b));
                     }
                 }
                 b = opaque_count(b + 1);

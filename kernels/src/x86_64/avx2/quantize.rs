@@ -3,32 +3,33 @@
 use std::arch::x86_64::*;
 
 use super::token;
-use crate::activations::{GROUP, Group, LARGEST, Lines, scale_of};
+use crate::activations::{GROUP, Group, Half, Halves, LARGEST, scale_of};
 
-/// Quantizes one row into `lines` and `groups`, `x.len().div_ceil(256)` of them.
-pub(crate) fn quantize(x: &[f32], lines: &mut [Lines], groups: &mut [Group]) {
+/// Quantizes one row into `halves` and `groups`, `x.len().div_ceil(256)` of them.
+pub(crate) fn quantize(x: &[f32], halves: Halves<'_>, groups: &mut [Group]) {
     token();
-    assert!(groups.len() == x.len().div_ceil(GROUP) && lines.len() == groups.len());
+    assert_eq!(groups.len(), x.len().div_ceil(GROUP));
+    assert!(halves.iter().all(|half| half.len() == groups.len()));
     // SAFETY: the token proves that the instructions are there.
-    unsafe { row(x, lines, groups) }
+    unsafe { row(x, halves, groups) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn row(x: &[f32], lines: &mut [Lines], groups: &mut [Group]) {
-    for ((x, lines), to) in x.chunks(GROUP).zip(lines).zip(groups) {
+fn row(x: &[f32], [even, odd]: Halves<'_>, groups: &mut [Group]) {
+    for ((x, halves), to) in x.chunks(GROUP).zip(even.iter_mut().zip(odd)).zip(groups) {
         match x.as_array::<GROUP>() {
-            Some(x) => group(x, lines, to),
+            Some(x) => group(x, halves, to),
             None => {
                 let mut padded = [0.0; GROUP];
                 padded[..x.len()].copy_from_slice(x);
-                group(&padded, lines, to);
+                group(&padded, halves, to);
             }
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn group(x: &[f32; GROUP], lines: &mut Lines, to: &mut Group) {
+fn group(x: &[f32; GROUP], halves: (&mut Half, &mut Half), to: &mut Group) {
     // As integers, magnitudes order like the floats, with infinity and NaN on top.
     let magnitude = _mm256_set1_epi32(i32::MAX);
     let mut largest = _mm256_setzero_si256();
@@ -62,12 +63,13 @@ fn group(x: &[f32; GROUP], lines: &mut Lines, to: &mut Group) {
         let odd = |x| _mm256_srai_epi32::<16>(x);
         let low = |x| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
         let high = |x| _mm256_srai_epi16::<8>(_mm256_add_epi16(x, _mm256_set1_epi16(128)));
-        let line = lines[i].0.as_mut_ptr().cast::<__m256i>();
+        let evens = halves.0.0[i].as_mut_ptr().cast::<__m256i>();
+        let odds = halves.1.0[i].as_mut_ptr().cast::<__m256i>();
         let planes = to.planes[i].0.as_mut_ptr().cast::<__m256i>();
-        // SAFETY: a line and its planes are two vectors each, and aligned.
+        // SAFETY: a run is a vector of either half, its planes are two, and all are aligned.
         unsafe {
-            _mm256_store_si256(line, in_order(_mm256_packs_epi32(even(a), even(b))));
-            _mm256_store_si256(line.add(1), in_order(_mm256_packs_epi32(odd(a), odd(b))));
+            _mm256_store_si256(evens, in_order(_mm256_packs_epi32(even(a), even(b))));
+            _mm256_store_si256(odds, in_order(_mm256_packs_epi32(odd(a), odd(b))));
             _mm256_store_si256(planes, in_order(_mm256_packs_epi16(high(a), high(b))));
             _mm256_store_si256(planes.add(1), in_order(_mm256_packs_epi16(low(a), low(b))));
         }
@@ -96,24 +98,28 @@ fn sum(q: __m256i) -> i32 {
 mod tests {
     use super::*;
     use crate::Avx2;
-    use crate::activations::{Activations, Line, Planes};
+    use crate::activations::{Activations, Planes};
 
-    fn quantized(x: &[f32]) -> Vec<(Lines, Group)> {
+    fn quantized(x: &[f32]) -> Vec<([Half; 2], Group)> {
         let mut to = Activations::new(1, x.len());
-        let (lines, groups) = to.shape(1, x.len());
-        quantize(x, lines, groups);
-        to.lines.into_iter().zip(to.groups).collect()
+        let (halves, groups) = to.shape(1, x.len());
+        quantize(x, halves, groups);
+        let [even, odd] = to.halves;
+        even.into_iter().zip(odd).map(|(even, odd)| [even, odd]).zip(to.groups).collect()
     }
 
-    /// The values in order, which lines and planes must agree on.
-    fn in_order((lines, group): &(Lines, Group)) -> Vec<i16> {
-        let lines = lines.iter().flat_map(|Line(q)| (0..32).map(|i| q[i % 2 * 16 + i / 2]));
+    /// The values in order, which halves and planes must agree on.
+    fn in_order((halves, group): &([Half; 2], Group)) -> Vec<i16> {
+        let [even, odd] = halves.map(|half| {
+            half.0.as_flattened().as_chunks().0.iter().copied().map(i16::from_le_bytes).collect::<Vec<_>>()
+        });
+        let halves = even.into_iter().zip(odd).flat_map(|(even, odd)| [even, odd]);
         let planes = group.planes.iter().flat_map(|Planes([high, low])| {
             high.iter().zip(low).map(|(&high, &low)| 256 * i16::from(high) + i16::from(low))
         });
-        let (lines, planes): (Vec<_>, Vec<_>) = (lines.collect(), planes.collect());
-        assert_eq!(lines, planes);
-        lines
+        let (halves, planes): (Vec<_>, Vec<_>) = (halves.collect(), planes.collect());
+        assert_eq!(halves, planes);
+        halves
     }
 
     #[test]

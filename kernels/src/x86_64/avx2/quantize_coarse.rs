@@ -1,7 +1,7 @@
 //! Quantizes activations of coarse tokens: 8 bits, a scale for every run of 32, spread over lanes as the weights are.
 //!
 //! ```text
-//! lines    all groups in the first half of a row's lines; per step of N runs (super::runs): N vectors of 8 lanes of four columns
+//! halves   the first ones alone; per step of N runs (super::runs): N vectors of 8 lanes of four columns
 //! sums16   of columns 0 to 15 of every run, then of columns 16 to 31
 //! ```
 
@@ -9,48 +9,37 @@ use std::arch::x86_64::*;
 
 use super::runs::{spread, steps};
 use super::token;
-use crate::activations::{GROUP, GROUP_LINES, Group, LARGEST_COARSE, Line, Lines, Planes, scale_of};
+use crate::activations::{GROUP, GROUP_LINES, Group, Half, Halves, LARGEST_COARSE, Planes, scale_of};
 
-/// One plane of the lines of a group.
-pub(in crate::x86_64) type Half = [Line; GROUP_LINES / 2];
-
-/// Quantizes one row into `lines` and `groups`, `x.len().div_ceil(256)` of them.
-pub(crate) fn quantize_coarse(x: &[f32], lines: &mut [Lines], groups: &mut [Group]) {
+/// Quantizes one row into `halves` and `groups`, `x.len().div_ceil(256)` of them.
+pub(crate) fn quantize_coarse(x: &[f32], [first, _]: Halves<'_>, groups: &mut [Group]) {
     token();
-    assert!(groups.len() == x.len().div_ceil(GROUP) && lines.len() == groups.len());
-    let (upper, _) = halves(lines);
-    for (x, (group, upper)) in x.chunks(GROUP).zip(groups.iter_mut().zip(upper)) {
+    assert!(groups.len() == x.len().div_ceil(GROUP) && first.len() == groups.len());
+    for (x, (group, first)) in x.chunks(GROUP).zip(groups.iter_mut().zip(first)) {
         // SAFETY: the token proves that the instructions are there.
         unsafe {
             match x.as_array() {
-                Some(x) => quantize_group(x, GROUP, group, upper),
+                Some(x) => quantize_group(x, GROUP, group, first),
                 None => {
                     let mut padded = [0.0; GROUP];
                     padded[..x.len()].copy_from_slice(x);
-                    quantize_group(&padded, x.len(), group, upper);
+                    quantize_group(&padded, x.len(), group, first);
                 }
             }
         }
     }
 }
 
-/// Both halves of a row's lines, one element a group.
-pub(in crate::x86_64) fn halves(lines: &mut [Lines]) -> (&mut [Half], &mut [Half]) {
-    let n = lines.len();
-    let halves = lines.as_flattened_mut().as_chunks_mut::<{ GROUP_LINES / 2 }>().0;
-    halves.split_at_mut(n)
-}
-
 /// `len` columns and zeros after them.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn quantize_group(x: &[f32; GROUP], len: usize, group: &mut Group, upper: &mut Half) {
+fn quantize_group(x: &[f32; GROUP], len: usize, group: &mut Group, first: &mut Half) {
     for (run, x) in x.as_chunks::<32>().0.iter().enumerate() {
         let (scale, sums) = quantize_run(x, &mut group.planes[run].0[0]);
         group.scales[run] = scale;
         group.sums32[run] = (sums[0] + sums[1]) as f32;
         (group.sums16[run], group.sums16[run + 8]) = (sums[0] as f32, sums[1] as f32);
     }
-    spread_group(len, &group.planes, 0, upper);
+    spread_group(len, &group.planes, 0, first);
 }
 
 /// Scale of a run, its values, and the sums of the first and last sixteen of those.
@@ -99,7 +88,7 @@ pub(in crate::x86_64) fn spread_group(
     plane: usize,
     to: &mut Half,
 ) {
-    let to = to.as_mut_ptr().cast::<__m256i>();
+    let to = to.0.as_mut_ptr().cast::<__m256i>();
     for (first, runs) in steps(len.div_ceil(32).min(GROUP_LINES)) {
         // SAFETY: a step's runs are inside the group, both here and there; AVX2 is there.
         unsafe {
@@ -126,11 +115,12 @@ mod tests {
     use crate::activations::Activations;
     use crate::isa::Avx2;
 
-    fn coarse(x: &[f32]) -> (Vec<Lines>, Vec<Group>) {
+    fn coarse(x: &[f32]) -> (Vec<Half>, Vec<Group>) {
         let mut to = Activations::new(1, x.len());
-        let (lines, groups) = to.shape(1, x.len());
-        quantize_coarse(x, lines, groups);
-        (to.lines, to.groups)
+        let (halves, groups) = to.shape(1, x.len());
+        quantize_coarse(x, halves, groups);
+        let [first, _] = to.halves;
+        (first, to.groups)
     }
 
     #[test]
@@ -138,15 +128,9 @@ mod tests {
         let Some(_) = Avx2::new() else { return };
         for n in [32usize, 96, 256, 320, 896] {
             let x: Vec<f32> = (0..n).map(|i| ((i * 7919 % 1009) as f32 - 500.0) * 0.37).collect();
-            let (mut lines, groups) = coarse(&x);
-            let (upper, _) = halves(&mut lines);
+            let (halves, groups) = coarse(&x);
             for (g, (x, group)) in x.chunks(GROUP).zip(&groups).enumerate() {
-                let bytes: Vec<i8> = upper[g]
-                    .iter()
-                    .flat_map(|line| line.0)
-                    .flat_map(i16::to_le_bytes)
-                    .map(|b| b as i8)
-                    .collect();
+                let bytes: Vec<i8> = halves[g].0.as_flattened().iter().map(|&b| b as i8).collect();
                 let mut sums = [0.0; 8];
                 for (first, runs) in steps(x.len() / 32) {
                     // Lane l of vector j has four columns of run l % runs; which ones, `runs.rs` draws.

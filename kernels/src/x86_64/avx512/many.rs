@@ -8,7 +8,7 @@ use super::super::avx2::runs::steps;
 use super::super::avx2::spread::{Spread, bytes, lane_sums, subs, units};
 use super::super::avx2::weights::{Head, opaque_count};
 use super::product::X;
-use crate::activations::{GROUP, GROUP_LINES, Group, Lines};
+use crate::activations::{GROUP, Group, Half};
 use crate::pool::Tile;
 use crate::product::{Product, Residual};
 use crate::scratch::{Panel, Scratch};
@@ -75,7 +75,7 @@ pub(super) unsafe fn many<F: Spread>(
                     let alike = x.coarse[token..tokens.end].iter().take(TOKENS);
                     let n = alike.take_while(|next| **next == coarse).count();
                     let x = X {
-                        lines: &x.lines[token * per_token..],
+                        halves: x.halves.map(|half| &half[token * per_token..]),
                         groups: &x.groups[token * per_token..],
                         coarse: &x.coarse[token..],
                     };
@@ -148,7 +148,7 @@ unsafe fn tile<F: Spread, const FINE: bool, const T: usize>(
     out: &mut Tile<'_, f32>,
 ) {
     let per_token = p.cols.div_ceil(GROUP);
-    assert!(x.lines.len() >= T * per_token && x.groups.len() >= T * per_token);
+    assert!(x.halves.iter().all(|half| half.len() >= T * per_token) && x.groups.len() >= T * per_token);
     assert!(part.steps.end <= p.cols / GROUP && part.totals.len() == PAIRS * T);
     let mut totals = [[_mm512_setzero_ps(); T]; PAIRS];
     // SAFETY: the panel has these steps of these rows, `x` these groups of these tokens.
@@ -157,7 +157,7 @@ unsafe fn tile<F: Spread, const FINE: bool, const T: usize>(
         let mut step = Step {
             w: rows.w.add(from * 8 * 4 * ROWS * LANES),
             sides: rows.sides.add(from * side_vectors::<F, Unsigned>() * ROWS * LANES),
-            x: x.lines.as_ptr().cast::<u8>().add(from * GROUP),
+            x: x.halves.map(|half| half.as_ptr().add(from).cast()),
             groups: x.groups.as_ptr().add(from),
             per_token,
             first: 0,
@@ -233,8 +233,8 @@ fn put(p: &Product<'_>, out: &mut Tile<'_, f32>, token: usize, row: usize, mut d
 struct Step {
     w: *const u8,
     sides: *const f32,
-    /// The upper bytes of the first token.
-    x: *const u8,
+    /// The upper and the lower bytes of the first token.
+    x: [*const u8; 2],
     groups: *const Group,
     per_token: usize,
     /// The step's first run of its group.
@@ -276,7 +276,7 @@ impl Step {
                 self.scale::<F, FINE, T, N>(&sums, totals);
             }
             self.w = self.w.add(N * 4 * ROWS * LANES);
-            self.x = self.x.add(32 * N);
+            self.x = self.x.map(|x| x.add(32 * N));
             self.sides = self.sides.add(side_vectors::<F, Unsigned>() * ROWS * LANES);
         }
     }
@@ -311,7 +311,7 @@ impl Step {
                         sums[r][t] = _mm512_sub_epi32(_mm512_slli_epi32::<8>(sums[r][t]), zeros[t]);
                     }
                 }
-                self.dot::<T>(from, n, 32 * GROUP_LINES * self.per_token, &mut sums);
+                self.dot::<T>(from, n, 1, &mut sums);
             } else {
                 for r in 0..PAIRS {
                     for t in 0..T {
@@ -324,20 +324,20 @@ impl Step {
         }
     }
 
-    /// Adds the products with the bytes that stand `plane` behind the upper ones.
+    /// Adds the products with the upper (`half` 0) or the lower bytes.
     #[inline(always)]
     unsafe fn dot<const T: usize>(
         &self,
         from: usize,
         n: usize,
-        plane: usize,
+        half: usize,
         sums: &mut [[__m512i; T]; PAIRS],
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut w = self.w.add(from * 4 * ROWS * LANES).cast::<__m512i>();
-            let mut x = self.x.add(plane + 32 * from);
-            let stride = size_of::<Lines>() * self.per_token;
+            let mut x = self.x[half].add(32 * from);
+            let stride = size_of::<Half>() * self.per_token;
             for _ in 0..n {
                 let mut pairs = [_mm512_setzero_si512(); PAIRS];
                 for r in 0..PAIRS {
@@ -375,16 +375,15 @@ impl Step {
             } else {
                 // Lanes hold parts of runs, of which there are no sums.
                 let zero = _mm256_set1_epi8(F::BYTE_ZERO as i8);
-                let mut x = self.x.add(t * size_of::<Lines>() * self.per_token);
+                let x = self.x.map(|x| x.add(t * size_of::<Half>() * self.per_token));
                 let mut sums = _mm256_setzero_si256();
                 for j in 0..n {
-                    sums = _mm256_dpbusd_epi32(sums, zero, _mm256_load_si256(x.add(32 * j).cast()));
+                    sums = _mm256_dpbusd_epi32(sums, zero, _mm256_load_si256(x[0].add(32 * j).cast()));
                 }
                 if FINE {
                     sums = _mm256_slli_epi32::<8>(sums);
-                    x = x.add(32 * GROUP_LINES * self.per_token);
                     for j in 0..n {
-                        sums = _mm256_dpbusd_epi32(sums, zero, _mm256_load_si256(x.add(32 * j).cast()));
+                        sums = _mm256_dpbusd_epi32(sums, zero, _mm256_load_si256(x[1].add(32 * j).cast()));
                     }
                 }
                 sums

@@ -52,7 +52,7 @@ use super::super::avx2::weights::Weights;
 use super::many::{Unsigned, many};
 use super::one::one;
 use super::packed::{self, Packed};
-use crate::activations::{Activations, Group, Lines};
+use crate::activations::{Activations, Group, Half};
 use crate::isa::Avx512;
 use crate::pool::Tile;
 use crate::product::Product;
@@ -61,7 +61,7 @@ use crate::scratch::Scratch;
 /// Activations, `[token][group]`.
 #[derive(Clone, Copy)]
 pub(super) struct X<'a> {
-    pub(super) lines: &'a [Lines],
+    pub(super) halves: [&'a [Half]; 2],
     pub(super) groups: &'a [Group],
     /// `[token]`.
     pub(super) coarse: &'a [bool],
@@ -114,8 +114,9 @@ pub(super) fn product_of_packed<F: Packed>(
 /// The activations, of checked lengths.
 fn activations<'a, F: Weights>(p: &Product<'a>, out: &Tile<'_, f32>) -> X<'a> {
     let groups = p.tokens * p.checked_groups(F::FORMAT, out);
-    let Activations { lines, groups: all, coarse, .. } = p.quantized;
-    X { lines: &lines[..groups], groups: &all[..groups], coarse: &coarse[..p.tokens] }
+    let Activations { halves, groups: all, coarse, .. } = p.quantized;
+    let halves = halves.each_ref().map(|half| &half[..groups]);
+    X { halves, groups: &all[..groups], coarse: &coarse[..p.tokens] }
 }
 
 /// A panel of rows as stored.

@@ -1,25 +1,24 @@
 //! Activations for the AVX-512 kernels: as AVX2 quantizes them to 16 bits, then spread over lanes as the weights are.
 //!
 //! ```text
-//! lines    first the upper bytes of all groups, then the lower ones, each as in avx2/quantize_coarse.rs
+//! halves   the upper and the lower bytes, as in avx2/quantize_coarse.rs
 //! sums16   of columns 0 to 15 of every run, then of columns 16 to 31
 //! ```
 
-use super::super::avx2::quantize_coarse::{halves, spread_group};
+use super::super::avx2::quantize_coarse::spread_group;
 use super::{avx2, token};
-use crate::activations::{GROUP, Group, Lines};
+use crate::activations::{GROUP, Group, Halves};
 
-/// Quantizes one row to 16 bits into `lines` and `groups`, `x.len().div_ceil(256)` of them.
-pub(crate) fn quantize(x: &[f32], lines: &mut [Lines], groups: &mut [Group]) {
+/// Quantizes one row to 16 bits into `halves` and `groups`, `x.len().div_ceil(256)` of them.
+pub(crate) fn quantize(x: &[f32], [upper, lower]: Halves<'_>, groups: &mut [Group]) {
     token();
-    avx2::quantize(x, lines, groups);
+    avx2::quantize(x, [&mut *upper, &mut *lower], groups);
     for group in groups.iter_mut() {
         let sums = group.sums16;
         for (run, pair) in sums.as_chunks::<2>().0.iter().enumerate() {
             (group.sums16[run], group.sums16[run + 8]) = (pair[0], pair[1]);
         }
     }
-    let (upper, lower) = halves(lines);
     for (g, (group, (upper, lower))) in groups.iter().zip(upper.iter_mut().zip(lower)).enumerate() {
         // SAFETY: the token proves that the instructions are there.
         unsafe {

@@ -22,9 +22,7 @@ use crate::product::Product;
 pub(in super::super) unsafe fn one<F: Packed>(p: &Product<'_>, x: X<'_>, out: &mut Tile<'_, f32>) {
     let shape = Shape::of::<F>(p.cols);
     let (rest, rest_bytes) = shape.rest_at::<F>();
-    let upper = x.lines.as_ptr().cast::<u8>();
-    let lower = upper.wrapping_add(GROUP * x.groups.len());
-    let bytes = |s: usize| [upper.wrapping_add(GROUP * s), lower.wrapping_add(GROUP * s)];
+    let bytes = |s: usize| x.halves.map(|half| half.as_ptr().cast::<u8>().wrapping_add(GROUP * s));
     let zeros = if shape.half { half_zeros::<F>(bytes(shape.whole)) } else { _mm512_setzero_si512() };
     for first in out.cols().step_by(ROWS) {
         // SAFETY: the caller's promise.

@@ -1,8 +1,12 @@
 //! A thread pool for short parallel regions, and the safe views through which a region's parts write one buffer.
 //!
-//! A region is a list of parts that do not overlap; threads take the next part from one atomic counter, so a core
-//! that is busy with something else takes fewer and nobody waits for work it never started. What a part computes
-//! may depend on its index only, so results do not depend on the number of threads.
+//! A region is a list of parts that do not overlap. Every thread begins with an equal run of neighbouring parts; who has none left takes the
+//! second half of the longest run, so a core that is busy with something else does less and nobody waits for work it never started. What a
+//! part computes may depend on its index only, so results do not depend on the number of threads.
+//!
+//! Runs, because weights are streamed: where two threads took parts in turn from one counter, each part was a new stream, and a fourth of
+//! a thread's share was the best size for it; half of that decoded at 0.91 to 0.96 of the speed, the whole share at 1.04 to 1.10 (AMD EPYC Zen 5,
+//! Qwen2.5-Coder Q4_K_M, 2026-11).
 //!
 //! ```text
 //! state = epoch << 32 | OPEN | threads inside
@@ -20,7 +24,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -193,8 +197,65 @@ unsafe impl<A: Parts, B: Parts> Parts for (A, B) {
 /// One region's work: takes parts until none is left. The argument is the thread's number.
 type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
+/// Parts that are some thread's to take: the next one, and in the upper half where they end. On a line of its own.
+#[repr(align(64))]
+#[derive(Default)]
+struct Share(AtomicU64);
+
+impl Share {
+    const END: u32 = 32;
+
+    fn bits(parts: &Range<usize>) -> u64 {
+        parts.start as u64 | (parts.end as u64) << Share::END
+    }
+
+    fn set(&self, parts: Range<usize>) {
+        self.0.store(Share::bits(&parts), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Range<usize> {
+        let bits = self.0.load(Ordering::Relaxed);
+        bits as u32 as usize..(bits >> Share::END) as usize
+    }
+
+    /// Whether the share was `from`, and is `to` now.
+    fn change(&self, from: &Range<usize>, to: &Range<usize>) -> bool {
+        self.0
+            .compare_exchange(Share::bits(from), Share::bits(to), Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// The next part for `thread`, of its own share or half of another's.
+fn take(shares: &[Share], thread: usize) -> Option<usize> {
+    let own = &shares[thread];
+    loop {
+        let parts = own.get();
+        if parts.is_empty() {
+            break;
+        }
+        if own.change(&parts, &(parts.start + 1..parts.end)) {
+            return Some(parts.start);
+        }
+    }
+    loop {
+        let longest = shares.iter().max_by_key(|share| share.get().len())?;
+        let parts = longest.get();
+        if parts.is_empty() {
+            return None;
+        }
+        let middle = parts.start + parts.len() / 2;
+        if longest.change(&parts, &(parts.start..middle)) {
+            // Nobody else changes a share that is empty.
+            own.set(middle + 1..parts.end);
+            return Some(middle);
+        }
+    }
+}
+
 struct Shared {
     state: AtomicU64,
+    shares: Box<[Share]>,
     job: UnsafeCell<Option<*const Job<'static>>>,
     stop: AtomicBool,
     asleep: Vec<AtomicBool>,
@@ -228,6 +289,7 @@ impl Pool {
         let others = threads.max(1) - 1;
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
+            shares: (0..=others).map(|_| Share::default()).collect(),
             job: UnsafeCell::new(None),
             stop: AtomicBool::new(false),
             asleep: (0..others).map(|_| AtomicBool::new(false)).collect(),
@@ -275,25 +337,21 @@ impl Pool {
         assert!(state.len() >= self.threads(), "one state per thread");
         assert!(!IN_REGION.replace(true), "a parallel region inside another");
         let count = parts.count();
-        let next = AtomicUsize::new(0);
         let state = Grid::new(state, self.threads(), 1, 1, 1);
-        let job = |thread: usize| {
+        let work = |thread: usize, indices: &mut dyn Iterator<Item = usize>| {
             // SAFETY: every thread of the region has its own number below `threads`.
             let mut state = unsafe { state.part(thread) };
             let state = &mut state.row(thread)[0];
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count {
-                    break;
-                }
-                // SAFETY: the counter gives each index below `count` once.
+            for index in indices {
+                // SAFETY: each index below `count` comes once.
                 f(state, index, unsafe { parts.part(index) });
             }
         };
         let result = if count <= 1 || self.workers.is_empty() {
-            catch_unwind(AssertUnwindSafe(|| job(0)))
+            catch_unwind(AssertUnwindSafe(|| work(0, &mut (0..count))))
         } else {
-            self.region(&job, &next, count)
+            let shares = &self.shared.shares;
+            self.region(&|thread| work(thread, &mut std::iter::from_fn(|| take(shares, thread))), count)
         };
         IN_REGION.set(false);
         if let Err(payload) = result {
@@ -301,9 +359,13 @@ impl Pool {
         }
     }
 
-    fn region(&self, job: &Job<'_>, next: &AtomicUsize, count: usize) -> thread::Result<()> {
+    fn region(&self, job: &Job<'_>, count: usize) -> thread::Result<()> {
         let _region = self.region.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
+        assert!(u32::try_from(count).is_ok(), "a share's ends have 32 bits each");
+        for (thread, share) in shared.shares.iter().enumerate() {
+            share.set(count * thread / self.threads()..count * (thread + 1) / self.threads());
+        }
         // SAFETY: only the lifetime changes; nobody uses the pointer after this function has seen everyone leave.
         let erased = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
         // SAFETY: no region is open and nobody is inside, so nobody reads.
@@ -317,7 +379,7 @@ impl Pool {
         }
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
         if own.is_err() {
-            next.store(count, Ordering::Relaxed);
+            shared.shares.iter().for_each(|share| share.set(0..0));
         }
         shared.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0u32;

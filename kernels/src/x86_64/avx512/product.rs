@@ -21,8 +21,22 @@
 //! tokens: tiles run at 0.62 of the peak (perf, 2-core AMD EPYC Zen 4, 2026-11), the whole at 0.47.
 //!
 //! What was tried (the same machine, 512 tokens, 1.5B and 0.5B): tiles of 8 rows x 6 tokens, whose totals stay in memory, 0.85 and 0.87 of the
-//! speed; blocks of 1536 columns so that a wide panel stays in L1, 0.93 and 0.97 on 8960 and 4864 columns; weights as words and vpdpwssd
-//! for tokens in 16 bits alone, as fast as two passes of bytes. Coarse tokens read prompts 1.56 times as fast as 16 bits (both models).
+//! speed; weights as words and vpdpwssd for tokens in 16 bits alone, as fast as two passes of bytes. Coarse tokens read prompts 1.56 times as fast
+//! as 16 bits (both models).
+//!
+//! Zen 5, which multiplies 512 bits twice a cycle and has 48 KiB of L1, is bound by what surrounds the products. One thread, 512 coarse tokens, G operations
+//! per second of 1090 at best (AMD EPYC Zen 5, 2026-11):
+//!
+//! ```text
+//!                                                                            Q4_K, 8960 columns   Q4_K, 1536 columns
+//! whole rows, outputs stored in halves and read again                                       372                  493
+//! rows in parts of 1536 columns, outputs in registers (`put`)                               474                  524
+//! scales read for every token, and not kept for three (totals left the registers)           468                  533
+//! coarse tokens in bytes that stand together (`activations.rs`)                             480                  572
+//! ```
+//! The tile alone, in C on data in L1, runs at 744, and its products without scales at 1034. Lost: parts of 768 and 1024 columns, 419 and 435 of 466 (a
+//! tile costs 70 cycles to begin and end); the next tokens' activations asked for, nothing; a scale times a unit before the sums are there, nothing. On
+//! Zen 4, whose L1 holds no such part, parts (then in wider panels) had 0.93 and 0.97 on 8960 and 4864 columns.
 //!
 //! Closures around intrinsics while unpacking cost 4 to 10% of a product of 64 tokens: they are not inlined.
 //!
@@ -43,7 +57,7 @@
 //! AVX-512  18.0 17.4 15.8 15.9 38.5  6.0  3.7 17.4 18.6 23.2   15.3   13.4   8.8
 //! ```
 //! Packed (`packed/`), 4864 x 1024 weights: Q4_K 27, Q5_0 32, Q6_K 34. Qwen2.5-Coder Q4_K_M then decodes 1.04 (0.5B) and 1.18 times as fast (1.5B), at
-//! what memory gives; with prefetching into L1, 1024 to 8192 bytes ahead, at 0.80 to 0.97 of that, into L2 at the same.
+//! what memory gives. On Zen 5 packed rows are read at Q4_K 56, Q5_0 67, Q6_K 66, and Q8_0 as stored at 52, one thread in cache, 39 from memory.
 
 use std::ops::Range;
 

@@ -18,10 +18,10 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::panel::{Form, LANES, Rows, side_vectors, unpack};
+use super::panel::{At, Form, LANES, Rows, unpack};
 use super::product::X;
 use super::runs::{steps, sum};
-use super::spread::{Spread, lane_sums, units};
+use super::spread::{Spread, lane_sums, offsets, scales, units};
 use super::weights::Head;
 use crate::activations::{GROUP, Group, Half, LARGEST_COARSE};
 use crate::pool::Tile;
@@ -40,8 +40,8 @@ impl Form for Single {
     const ROWS: usize = ROWS;
 
     #[inline(always)]
-    fn offsets<F: Spread>() -> usize {
-        F::OFFSETS / 8
+    fn sides<F: Spread>() -> usize {
+        1 + F::OFFSETS / 8 + if F::HALVES { 2 } else { 0 }
     }
 
     #[inline(always)]
@@ -51,15 +51,26 @@ impl Form for Single {
     }
 
     #[inline(always)]
-    unsafe fn subs(head: &Head) -> [__m256i; 2] {
+    unsafe fn put_sides<F: Spread, const N: usize>(head: &Head, at: &mut At) {
         // SAFETY: the caller's promise; a head has sixteen integers.
         unsafe {
-            let pairs = _mm256_loadu_si256(head.sub.as_ptr().cast());
-            let (low, high) = (_mm256_slli_epi32::<16>(pairs), _mm256_srli_epi32::<16>(pairs));
-            [
-                _mm256_or_si256(low, _mm256_srli_epi32::<16>(low)),
-                _mm256_or_si256(high, _mm256_slli_epi32::<16>(high)),
-            ]
+            let scale = if F::HALVES { _mm256_set1_ps(head.scale[0]) } else { scales::<F, N>(head)[0] };
+            at.put_side::<Single>(scale);
+            let offsets = offsets::<F>(head);
+            if F::OFFSETS > 0 {
+                at.put_side::<Single>(offsets[0]);
+            }
+            if F::OFFSETS > 8 {
+                at.put_side::<Single>(offsets[1]);
+            }
+            if F::HALVES {
+                let pairs = _mm256_loadu_si256(head.sub.as_ptr().cast());
+                let (low, high) = (_mm256_slli_epi32::<16>(pairs), _mm256_srli_epi32::<16>(pairs));
+                let first = _mm256_or_si256(low, _mm256_srli_epi32::<16>(low));
+                let second = _mm256_or_si256(high, _mm256_slli_epi32::<16>(high));
+                at.put_side::<Single>(_mm256_castsi256_ps(first));
+                at.put_side::<Single>(_mm256_castsi256_ps(second));
+            }
         }
     }
 }
@@ -175,7 +186,7 @@ impl Step {
             self.scale::<F, T, N>(&sums, totals);
             self.w = self.w.add(N * 4 * ROWS * LANES);
             self.x = self.x.add(32 * N);
-            self.sides = self.sides.add(side_vectors::<F, Single>() * ROWS * LANES);
+            self.sides = self.sides.add(Single::sides::<F>() * ROWS * LANES);
         }
     }
 

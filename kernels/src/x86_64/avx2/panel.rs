@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! w      [tile][step][N][rows of a tile][8 lanes][4] bytes
-//! sides  [tile][step][scale, offsets, integer scales][rows of a tile][8 lanes]
+//! sides  [tile][step][scales, offsets][rows of a tile][8 lanes], as the form has them
 //! ```
 //! A step is 256 columns, at the end of a row fewer (`runs.rs`).
 
@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::runs::{spread, steps};
-use super::spread::{Spread, offsets, scales};
+use super::spread::Spread;
 use super::weights::Head;
 use crate::activations::GROUP;
 use crate::product::Product;
@@ -25,8 +25,8 @@ pub(in crate::x86_64) trait Form: Copy {
     /// Rows of a tile.
     const ROWS: usize;
 
-    /// Offsets a lane has, 0 to 2, of those of the format.
-    fn offsets<F: Spread>() -> usize;
+    /// Vectors of scales and offsets of a step.
+    fn sides<F: Spread>() -> usize;
 
     /// Run `b` as bytes.
     ///
@@ -34,11 +34,11 @@ pub(in crate::x86_64) trait Form: Copy {
     /// As for [`super::weights::Weights::load`].
     unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i;
 
-    /// The integer scales of every lane's first and second 16 columns.
+    /// Writes them, of a step of `N` runs of a row.
     ///
     /// # Safety
-    /// AVX2.
-    unsafe fn subs(head: &Head) -> [__m256i; 2];
+    /// AVX2, and `at` has room for them.
+    unsafe fn put_sides<F: Spread, const N: usize>(head: &Head, at: &mut At);
 }
 
 /// Rows of a tile, `n` of them.
@@ -47,12 +47,6 @@ pub(in crate::x86_64) struct Rows {
     pub(in crate::x86_64) w: *const u8,
     pub(in crate::x86_64) sides: *const f32,
     pub(in crate::x86_64) n: usize,
-}
-
-/// Vectors of scales, offsets and integer scales of a step.
-#[inline(always)]
-pub(in crate::x86_64) fn side_vectors<F: Spread, P: Form>() -> usize {
-    1 + P::offsets::<F>() + if F::HALVES { 2 } else { 0 }
 }
 
 /// Where the tiles of some rows stand.
@@ -84,7 +78,7 @@ impl<P: Form> Room<P> {
             sides: sides.as_mut_ptr(),
             cols,
             count,
-            tile_sides: steps * P::ROWS * LANES * side_vectors::<F, P>(),
+            tile_sides: steps * P::ROWS * LANES * P::sides::<F>(),
             form: PhantomData,
         }
     }
@@ -131,6 +125,16 @@ impl At {
         let at = self.sides;
         self.sides = at.wrapping_add(P::ROWS * LANES);
         at
+    }
+
+    /// Writes the next vector of scales of this row.
+    ///
+    /// # Safety
+    /// AVX2, and there is room for it.
+    #[inline(always)]
+    pub(in crate::x86_64) unsafe fn put_side<P: Form>(&mut self, v: __m256) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_storeu_ps(self.next_side::<P>(), v) }
     }
 }
 
@@ -191,21 +195,7 @@ pub(in crate::x86_64) unsafe fn unpack_end<F: Spread, P: Form>(mut w: *const u8,
 unsafe fn unpack_step<F: Spread, P: Form, const N: usize>(w: *const u8, at: &mut At) {
     // SAFETY: the caller's promise.
     unsafe {
-        let head = F::head(w, N);
-        let mut side = |v: __m256| _mm256_storeu_ps(at.next_side::<P>(), v);
-        side(scales::<F, N>(&head));
-        let offsets = offsets::<F>(&head);
-        if P::offsets::<F>() > 0 {
-            side(offsets[0]);
-        }
-        if P::offsets::<F>() > 1 {
-            side(offsets[1]);
-        }
-        if F::HALVES {
-            let [a, b] = P::subs(&head);
-            side(_mm256_castsi256_ps(a));
-            side(_mm256_castsi256_ps(b));
-        }
+        P::put_sides::<F, N>(&F::head(w, N), at);
         let mut q = [_mm256_setzero_si256(); 8];
         macro_rules! runs {
             ($($b:literal)*) => {{ $(if $b < N { q[$b] = P::bytes::<F>(w, $b); })* }};

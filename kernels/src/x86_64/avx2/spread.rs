@@ -1,11 +1,11 @@
 //! What the AVX-512 loops take from a format: AVX2's unpacking, and its scales as eight f32 lanes.
 //!
 //! ```text
-//! value = scale[lane] * w + offset[lane (, half)],   w = (q - zero) * sub[half]
+//! value = scale[lane (, half)] * w + offset[lane (, half)],   w = q - zero
 //! ```
 //! A lane holds columns of one run of 32 ([`super::runs`]), so scales per run need no place in the integers: Q4_K, Q5_K and IQ4_XS
-//! scale their lanes by `d * sc`, which f32 holds exactly (11 + 6 bits). Scales per 16 values (`sub`: Q2_K, Q3_K, Q6_K) do. A lane
-//! sums 32 products in i32: |w| <= 2^31 / (32 * 32639) = 2056, and Q6_K with |w| <= 4096 sums its 16 columns a time.
+//! scale their lanes by `d * sc`, which f32 holds exactly (11 + 6 bits). Where there are scales per 16 values (Q2_K, Q3_K, Q6_K), the
+//! columns 0 to 15 of every run are summed first, and then the others, each with its own (11 + 8 bits).
 
 use std::arch::x86_64::*;
 
@@ -14,10 +14,10 @@ use crate::activations::Group;
 
 /// What the loops derive from a format's constants.
 pub(in crate::x86_64) trait Spread: Weights {
-    /// Scales per 16 values, inside the integers.
+    /// Scales per 16 values.
     const HALVES: bool = matches!(Self::SUB, Sub::Halves);
-    /// The lanes' sums are taken twice a group.
-    const SPLIT: bool = Self::HALVES && Self::SPANS > 1;
+    /// Scales a lane has.
+    const SCALES: usize = if Self::HALVES { 2 } else { 1 };
     /// Offsets a lane has: 0, 1, or 2 (one for each 16 columns).
     const LANE_OFFSETS: usize = if Self::ZERO == 0 { Self::OFFSETS / 8 } else { 0 };
     /// What the bytes of [`bytes`] hold for 0.
@@ -39,15 +39,15 @@ pub(in crate::x86_64) unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m2
     }
 }
 
-/// The scale of every lane of a step of `N` runs.
+/// The scales of every lane of a step of `N` runs: those of the format, one or two.
 ///
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(in crate::x86_64) unsafe fn scales<F: Spread, const N: usize>(head: &Head) -> __m256 {
+pub(in crate::x86_64) unsafe fn scales<F: Spread, const N: usize>(head: &Head) -> [__m256; 2] {
     // SAFETY: the caller's promise; a head has eight scales and sixteen integers.
     unsafe {
-        match F::SUB {
+        let scale = match F::SUB {
             Sub::None => {
                 let scales = _mm256_loadu_ps(head.scale.as_ptr());
                 match N {
@@ -63,21 +63,18 @@ pub(in crate::x86_64) unsafe fn scales<F: Spread, const N: usize>(head: &Head) -
                 let sub = _mm256_srai_epi32::<16>(_mm256_loadu_si256(head.sub.as_ptr().cast()));
                 _mm256_mul_ps(_mm256_cvtepi32_ps(sub), _mm256_set1_ps(head.scale[0]))
             }
-            Sub::Halves => _mm256_set1_ps(head.scale[0]),
-        }
-    }
-}
-
-/// The integer scale of every lane's first and second 16 columns, as i32.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(in crate::x86_64) unsafe fn subs(head: &Head) -> [__m256i; 2] {
-    // SAFETY: the caller's promise; a head has sixteen integers.
-    unsafe {
-        let pairs = _mm256_loadu_si256(head.sub.as_ptr().cast());
-        [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs)), _mm256_srai_epi32::<16>(pairs)]
+            Sub::Halves => {
+                let pairs = _mm256_loadu_si256(head.sub.as_ptr().cast());
+                let first = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs));
+                let second = _mm256_srai_epi32::<16>(pairs);
+                let scale = _mm256_set1_ps(head.scale[0]);
+                return [
+                    _mm256_mul_ps(_mm256_cvtepi32_ps(first), scale),
+                    _mm256_mul_ps(_mm256_cvtepi32_ps(second), scale),
+                ];
+            }
+        };
+        [scale, _mm256_setzero_ps()]
     }
 }
 

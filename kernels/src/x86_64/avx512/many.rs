@@ -3,9 +3,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::avx2::panel::{Form, LANES, Room, Rows, side_vectors};
+use super::super::avx2::panel::{At, Form, LANES, Room, Rows};
 use super::super::avx2::runs::steps;
-use super::super::avx2::spread::{Spread, bytes, lane_sums, subs, units};
+use super::super::avx2::spread::{Spread, bytes, lane_sums, offsets, scales, units};
 use super::super::avx2::weights::{Head, opaque_count};
 use super::product::X;
 use crate::activations::{GROUP, Group, Half};
@@ -32,8 +32,8 @@ impl Form for Unsigned {
     const ROWS: usize = ROWS;
 
     #[inline(always)]
-    fn offsets<F: Spread>() -> usize {
-        F::LANE_OFFSETS
+    fn sides<F: Spread>() -> usize {
+        F::SCALES + F::LANE_OFFSETS
     }
 
     #[inline(always)]
@@ -43,9 +43,17 @@ impl Form for Unsigned {
     }
 
     #[inline(always)]
-    unsafe fn subs(head: &Head) -> [__m256i; 2] {
+    unsafe fn put_sides<F: Spread, const N: usize>(head: &Head, at: &mut At) {
         // SAFETY: the caller's promise.
-        unsafe { subs(head) }
+        unsafe {
+            let (scales, offsets) = (scales::<F, N>(head), offsets::<F>(head));
+            for scale in &scales[..F::SCALES] {
+                at.put_side::<Unsigned>(*scale);
+            }
+            for offset in &offsets[..F::LANE_OFFSETS] {
+                at.put_side::<Unsigned>(*offset);
+            }
+        }
     }
 }
 
@@ -156,7 +164,7 @@ unsafe fn tile<F: Spread, const FINE: bool, const T: usize>(
         let from = part.steps.start;
         let mut step = Step {
             w: rows.w.add(from * 8 * 4 * ROWS * LANES),
-            sides: rows.sides.add(from * side_vectors::<F, Unsigned>() * ROWS * LANES),
+            sides: rows.sides.add(from * Unsigned::sides::<F>() * ROWS * LANES),
             x: x.halves.map(|half| half.as_ptr().add(from).cast()),
             groups: x.groups.as_ptr().add(from),
             per_token,
@@ -251,41 +259,18 @@ impl Step {
         // SAFETY: the caller's promise.
         unsafe {
             if F::HALVES {
-                let mut parts = [self.dots::<F, FINE, T, N>(0, 4), self.dots::<F, FINE, T, N>(4, 4)];
-                for (h, part) in parts.iter_mut().enumerate() {
-                    for r in 0..PAIRS {
-                        let sub = _mm512_loadu_si512(self.side(1 + F::LANE_OFFSETS + h, r).cast());
-                        for t in 0..T {
-                            part[r][t] = _mm512_mullo_epi32(part[r][t], sub);
-                        }
-                    }
+                for h in 0..2 {
+                    let sums = self.dots::<F, FINE, T, N>(4 * h, 4);
+                    self.scale::<F, FINE, T, N>(h, &sums, totals);
                 }
-                if F::SPLIT && FINE {
-                    // Their sum does not fit 32 bits.
-                    self.scale::<F, FINE, T, N>(&parts[0], totals);
-                } else {
-                    for r in 0..PAIRS {
-                        for t in 0..T {
-                            parts[1][r][t] = _mm512_add_epi32(parts[0][r][t], parts[1][r][t]);
-                        }
-                    }
-                }
-                self.scale::<F, FINE, T, N>(&parts[1], totals);
             } else {
                 let sums = self.dots::<F, FINE, T, N>(0, N);
-                self.scale::<F, FINE, T, N>(&sums, totals);
+                self.scale::<F, FINE, T, N>(0, &sums, totals);
             }
             self.w = self.w.add(N * 4 * ROWS * LANES);
             self.x = self.x.map(|x| x.add(32 * N));
-            self.sides = self.sides.add(side_vectors::<F, Unsigned>() * ROWS * LANES);
+            self.sides = self.sides.add(Unsigned::sides::<F>() * ROWS * LANES);
         }
-    }
-
-    /// Vector `i` of the scales and offsets of the pair of rows `r`.
-    #[inline(always)]
-    unsafe fn side(&self, i: usize, r: usize) -> *const f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.sides.add(i * ROWS * LANES + r * 2 * LANES) }
     }
 
     /// Exact sums of `n` vectors from `from` on, for pairs of rows and tokens.
@@ -392,10 +377,11 @@ impl Step {
         }
     }
 
-    /// Adds scaled sums to the totals.
+    /// Adds sums to the totals, with scale `h` of every lane.
     #[inline(always)]
     unsafe fn scale<F: Spread, const FINE: bool, const T: usize, const N: usize>(
         &self,
+        h: usize,
         sums: &[[__m512i; T]; PAIRS],
         totals: &mut [[__m512; T]; PAIRS],
     ) {
@@ -408,10 +394,10 @@ impl Step {
                 let sides = opaque_count(self.sides as usize) as *const f32;
                 for r in 0..PAIRS {
                     let side = |i: usize| _mm512_loadu_ps(sides.add(i * ROWS * LANES + r * 2 * LANES));
-                    let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][t]), side(0));
-                    for o in 0..F::LANE_OFFSETS {
-                        let offset = side(1 + o);
-                        value = _mm512_fmadd_ps(offset, both(lane_sums::<F, N>(x, o, self.first)), value);
+                    let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][t]), side(h));
+                    if F::LANE_OFFSETS > 0 {
+                        let sums = both(lane_sums::<F, N>(x, h, self.first));
+                        value = _mm512_fmadd_ps(side(F::SCALES + h), sums, value);
                     }
                     totals[r][t] = _mm512_fmadd_ps(value, unit, totals[r][t]);
                 }

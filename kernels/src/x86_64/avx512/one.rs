@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::avx2::runs::{fold, sum};
-use super::super::avx2::spread::{Spread, bytes, offsets, scales, subs};
+use super::super::avx2::spread::{Spread, bytes, offsets, scales};
 use super::super::avx2::weights::ahead;
 use super::product::X;
 use crate::activations::{GROUP, Group, Planes};
@@ -87,37 +87,35 @@ unsafe fn step<F: Spread, const N: usize>(w: *const u8, x: &Group, first: usize,
             })* }};
         }
         runs!(0 1 2 3 4 5 6 7);
-        let mut halves = fold::<N>(&dots);
-        let scale = scales::<F, N>(&head);
+        let halves = fold::<N>(&dots);
+        let (scale, offset) = (scales::<F, N>(&head), offsets::<F>(&head));
         let unit = _mm256_set1_ps(x.scales[0]);
         if F::HALVES {
-            let subs = subs(&head);
+            let mut total = total;
             for h in 0..2 {
-                halves[h] = _mm256_mullo_epi32(around::<F>(halves[h], x.sums16.as_ptr().add(8 * h)), subs[h]);
+                let sums = x.sums16.as_ptr().add(8 * h);
+                let dot = _mm256_cvtepi32_ps(around::<F>(halves[h], sums));
+                let mut value = _mm256_mul_ps(dot, scale[h]);
+                if F::LANE_OFFSETS > 0 {
+                    value = _mm256_fmadd_ps(offset[h], _mm256_loadu_ps(sums), value);
+                }
+                total = _mm256_fmadd_ps(value, unit, total);
             }
+            return total;
         }
-        if F::SPLIT {
-            let a = _mm256_mul_ps(_mm256_cvtepi32_ps(halves[0]), scale);
-            let b = _mm256_mul_ps(_mm256_cvtepi32_ps(halves[1]), scale);
-            return _mm256_fmadd_ps(b, unit, _mm256_fmadd_ps(a, unit, total));
-        }
-        let mut dot = if N == 8 { _mm256_add_epi32(halves[0], halves[1]) } else { halves[0] };
-        if N == 8 && !F::HALVES {
-            dot = around::<F>(dot, x.sums32.as_ptr());
-        }
-        let mut value = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale);
-        let offset = offsets::<F>(&head);
-        if F::LANE_OFFSETS == 1 {
+        let dot = if N == 8 {
+            around::<F>(_mm256_add_epi32(halves[0], halves[1]), x.sums32.as_ptr())
+        } else {
+            halves[0]
+        };
+        let mut value = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale[0]);
+        if F::LANE_OFFSETS > 0 {
             let sums = if N == 8 {
                 _mm256_load_ps(x.sums32.as_ptr())
             } else {
                 _mm256_maskz_loadu_ps((1 << N) - 1, x.sums32.as_ptr().add(first))
             };
             value = _mm256_fmadd_ps(offset[0], sums, value);
-        }
-        if F::LANE_OFFSETS == 2 {
-            value = _mm256_fmadd_ps(offset[0], _mm256_loadu_ps(x.sums16.as_ptr()), value);
-            value = _mm256_fmadd_ps(offset[1], _mm256_loadu_ps(x.sums16.as_ptr().add(8)), value);
         }
         _mm256_fmadd_ps(value, unit, total)
     }

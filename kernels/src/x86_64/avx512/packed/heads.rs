@@ -59,12 +59,11 @@ macro_rules! blocks {
             unsafe fn heads<const N: usize>(heads: *const u8) -> Heads {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let zero = _mm512_setzero_si512();
                     let mut offset = _mm512_setzero_ps();
                     if Self::LANE_OFFSETS == 1 {
                         offset = offsets::<N>(heads.add(4 * N));
                     }
-                    Heads { scale: halves::<N>(heads), offset, subs: [zero, zero] }
+                    Heads { scale: [halves::<N>(heads), _mm512_setzero_ps()], offset }
                 }
             }
         }
@@ -123,11 +122,9 @@ unsafe fn nested(heads: *const u8) -> Heads {
         // The sign of dmin, changed, is that of -dmin.
         let minus = _mm256_set1_epi16(i16::MIN);
         let dmin = _mm256_xor_si256(_mm256_shuffle_epi8(words, _mm256_set1_epi16(0x0302)), minus);
-        let zero = _mm512_setzero_si512();
         Heads {
-            scale: _mm512_mul_ps(sc, d),
+            scale: [_mm512_mul_ps(sc, d), _mm512_setzero_ps()],
             offset: _mm512_mul_ps(m, _mm512_cvtph_ps(dmin)),
-            subs: [zero, zero],
         }
     }
 }
@@ -153,14 +150,18 @@ impl Packed for q6_k::Blocks {
     unsafe fn heads<const N: usize>(heads: *const u8) -> Heads {
         // SAFETY: the caller's promise.
         unsafe {
-            let sub = |half: usize| _mm512_cvtepi8_epi32(_mm_loadu_si128(heads.add(16 * half).cast()));
             let d = _mm_cvtsi32_si128(heads.add(32).cast::<i32>().read_unaligned());
             let rows = _mm256_setr_epi16(
                 0x0100, 0x0100, 0x0100, 0x0100, 0x0100, 0x0100, 0x0100, 0x0100, 0x0302, 0x0302, 0x0302,
                 0x0302, 0x0302, 0x0302, 0x0302, 0x0302,
             );
             let d = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(d), rows);
-            Heads { scale: _mm512_cvtph_ps(d), offset: _mm512_setzero_ps(), subs: [sub(0), sub(1)] }
+            let d = _mm512_cvtph_ps(d);
+            let first = _mm512_cvtepi8_epi32(_mm_loadu_si128(heads.cast()));
+            let second = _mm512_cvtepi8_epi32(_mm_loadu_si128(heads.add(16).cast()));
+            let scale =
+                [_mm512_mul_ps(_mm512_cvtepi32_ps(first), d), _mm512_mul_ps(_mm512_cvtepi32_ps(second), d)];
+            Heads { scale, offset: _mm512_setzero_ps() }
         }
     }
 }

@@ -37,11 +37,10 @@ pub(super) const ROWS: usize = 4;
 /// Scales of a step of two rows, lane by lane.
 #[derive(Clone, Copy)]
 pub(super) struct Heads {
-    scale: __m512,
+    /// Two where a format has scales per 16 columns, else one.
+    scale: [__m512; 2],
     /// Where a format has them.
     offset: __m512,
-    /// Integer scales of the first and second 16 columns, i32, where a format has them.
-    subs: [__m512i; 2],
 }
 
 /// A format whose rows can be packed.

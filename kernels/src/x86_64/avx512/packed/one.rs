@@ -122,8 +122,8 @@ unsafe fn scaled<F: Packed, const N: usize>(
         if F::HALVES {
             for (h, dot) in [first, second].into_iter().enumerate() {
                 let dot = around::<F>(dot, group.sums16.as_ptr().add(8 * h));
-                let dot = _mm512_cvtepi32_ps(_mm512_mullo_epi32(dot, heads.subs[h]));
-                total = _mm512_fmadd_ps(_mm512_mul_ps(dot, heads.scale), unit, total);
+                let value = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), heads.scale[h]);
+                total = _mm512_fmadd_ps(value, unit, total);
             }
             return total;
         }
@@ -135,7 +135,7 @@ unsafe fn scaled<F: Packed, const N: usize>(
         } else {
             dot
         };
-        let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), heads.scale);
+        let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), heads.scale[0]);
         if F::LANE_OFFSETS == 1 {
             value = _mm512_fmadd_ps(heads.offset, both(lane_sums::<F, N>(group, 0, 0)), value);
         }

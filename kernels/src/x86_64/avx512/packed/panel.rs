@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::super::avx2::panel::{At, Form, LANES, Room, unpack_end, unpack_row};
+use super::super::super::avx2::panel::{At, LANES, Room, unpack_end, unpack_row};
 use super::super::many::Unsigned;
 use super::{Packed, ROWS, Shape, heads_of, step_bytes, vector};
 use crate::product::Product;
@@ -57,14 +57,11 @@ unsafe fn unpack_two<F: Packed, const N: usize>(step: *const u8, pair: usize, at
     // SAFETY: the caller's promise.
     unsafe {
         let heads = F::heads::<N>(step.add(heads_of::<F, N>(pair)));
-        let mut side = |v: __m512| _mm512_storeu_ps(at.next_side::<Unsigned>(), v);
-        side(heads.scale);
-        if <Unsigned as Form>::offsets::<F>() > 0 {
-            side(heads.offset);
+        for scale in &heads.scale[..F::SCALES] {
+            _mm512_storeu_ps(at.next_side::<Unsigned>(), *scale);
         }
-        if F::HALVES {
-            side(_mm512_castsi512_ps(heads.subs[0]));
-            side(_mm512_castsi512_ps(heads.subs[1]));
+        if F::LANE_OFFSETS > 0 {
+            _mm512_storeu_ps(at.next_side::<Unsigned>(), heads.offset);
         }
         // Spelled out, so that shifts are constants.
         macro_rules! vectors {

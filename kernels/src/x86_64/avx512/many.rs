@@ -66,51 +66,62 @@ pub(super) unsafe fn many<F: Spread>(
     scratch: &mut Scratch,
     out: &mut Tile<'_, f32>,
 ) {
-    let per_token = p.cols.div_ceil(GROUP);
     let whole = p.cols / GROUP;
     let blocks = whole.div_ceil(BLOCK).max(1);
     let rows = out.cols();
     for first in rows.clone().step_by(Panel::ROWS) {
         // SAFETY: the caller has the instructions.
         let panel = unsafe { unpack(p, first..rows.end.min(first + Panel::ROWS), scratch) };
-        for tokens in parts(p.tokens, Panel::TOTALS) {
+        for start in (0..p.tokens).step_by(Panel::TOTALS) {
+            let tokens = start..p.tokens.min(start + Panel::TOTALS);
             for block in 0..blocks {
                 let steps = whole * block / blocks..whole * (block + 1) / blocks;
-                let mut token = tokens.start;
-                let mut totals = scratch.totals.as_chunks_mut().0;
-                while token < tokens.end {
-                    let coarse = x.coarse[token];
-                    let alike = x.coarse[token..tokens.end].iter().take(TOKENS);
-                    let n = alike.take_while(|next| **next == coarse).count();
-                    let x = X {
-                        halves: x.halves.map(|half| &half[token * per_token..]),
-                        groups: &x.groups[token * per_token..],
-                        coarse: &x.coarse[token..],
-                    };
-                    for (tile, rows) in panel.tiles().enumerate() {
-                        let (these, rest) = totals.split_at_mut(PAIRS * n);
-                        totals = rest;
-                        let at = (token, first + tile * ROWS);
-                        let part = Part { steps: steps.clone(), last: block + 1 == blocks, totals: these };
-                        // SAFETY: the panel has these rows and `x` these tokens.
-                        unsafe {
-                            if coarse {
-                                tiles::<F, false>(p, rows, x, n, at, part, out);
-                            } else {
-                                tiles::<F, true>(p, rows, x, n, at, part, out);
-                            }
-                        }
-                    }
-                    token += n;
-                }
+                let part = Part { steps, last: block + 1 == blocks, totals: &mut scratch.totals };
+                // SAFETY: the panel has these rows and `x` these tokens.
+                unsafe { all::<F>(p, panel, x, (tokens.clone(), first), part, out) };
             }
         }
     }
 }
 
-/// `0..n` in parts of `size`.
-fn parts(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..n).step_by(size).map(move |start| start..n.min(start + size))
+/// Part of the outputs of some tokens and the rows of a panel, which begin with `first`.
+#[inline(always)]
+unsafe fn all<F: Spread>(
+    p: &Product<'_>,
+    panel: Room<Unsigned>,
+    x: X<'_>,
+    (tokens, first): (Range<usize>, usize),
+    part: Part<'_>,
+    out: &mut Tile<'_, f32>,
+) {
+    let per_token = p.cols.div_ceil(GROUP);
+    let Part { steps, last, mut totals } = part;
+    let mut token = tokens.start;
+    while token < tokens.end {
+        let coarse = x.coarse[token];
+        let alike = x.coarse[token..tokens.end].iter().take(TOKENS);
+        let n = alike.take_while(|next| **next == coarse).count();
+        let x = X {
+            halves: x.halves.map(|half| &half[token * per_token..]),
+            groups: &x.groups[token * per_token..],
+            coarse: &x.coarse[token..],
+        };
+        for (tile, rows) in panel.tiles().enumerate() {
+            let these;
+            (these, totals) = totals.split_at_mut(PAIRS * n * 2 * LANES);
+            let at = (token, first + tile * ROWS);
+            let part = Part { steps: steps.clone(), last, totals: these };
+            // SAFETY: the caller's promise.
+            unsafe {
+                if coarse {
+                    tiles::<F, false>(p, rows, x, n, at, part, out);
+                } else {
+                    tiles::<F, true>(p, rows, x, n, at, part, out);
+                }
+            }
+        }
+        token += n;
+    }
 }
 
 /// What of a row is multiplied.
@@ -119,8 +130,8 @@ struct Part<'a> {
     steps: Range<usize>,
     /// Whether they are the last ones; what is no whole step follows them.
     last: bool,
-    /// Where totals stand between two parts: a register for every pair of rows and token.
-    totals: &'a mut [[f32; 2 * LANES]],
+    /// Where totals stand between two parts: for every pair of rows and token 2 x 8 lanes.
+    totals: &'a mut [f32],
 }
 
 /// `n` tokens, at most [`TOKENS`], all coarse or all `FINE`.
@@ -157,7 +168,8 @@ unsafe fn tile<F: Spread, const FINE: bool, const T: usize>(
 ) {
     let per_token = p.cols.div_ceil(GROUP);
     assert!(x.halves.iter().all(|half| half.len() >= T * per_token) && x.groups.len() >= T * per_token);
-    assert!(part.steps.end <= p.cols / GROUP && part.totals.len() == PAIRS * T);
+    let waiting = part.totals.as_chunks_mut::<{ 2 * LANES }>().0;
+    assert!(part.steps.end <= p.cols / GROUP && waiting.len() == PAIRS * T);
     let mut totals = [[_mm512_setzero_ps(); T]; PAIRS];
     // SAFETY: the panel has these steps of these rows, `x` these groups of these tokens.
     unsafe {
@@ -173,7 +185,7 @@ unsafe fn tile<F: Spread, const FINE: bool, const T: usize>(
         if from > 0 {
             for (r, totals) in totals.iter_mut().enumerate() {
                 for (t, total) in totals.iter_mut().enumerate() {
-                    *total = _mm512_loadu_ps(part.totals[r * T + t].as_ptr());
+                    *total = _mm512_loadu_ps(waiting[r * T + t].as_ptr());
                 }
             }
         }
@@ -184,7 +196,7 @@ unsafe fn tile<F: Spread, const FINE: bool, const T: usize>(
         if !part.last {
             for (r, totals) in totals.iter().enumerate() {
                 for (t, total) in totals.iter().enumerate() {
-                    _mm512_storeu_ps(part.totals[r * T + t].as_mut_ptr(), *total);
+                    _mm512_storeu_ps(waiting[r * T + t].as_mut_ptr(), *total);
                 }
             }
             return;

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI: the 16-bit matrix kernels, and attention where heads share keys.
 //!
 //! Formats are unpacked as on AVX2, 32 values at a time: on Zen 4 a 512-bit instruction takes as long as two of 256 bits, so
-//! wider unpacking would gain nothing there. The other float kernels are AVX2's for the same reason.
+//! wider unpacking would gain nothing there. The other float kernels are AVX2's for the same reason. On Zen 5 it takes as long as one.
 
 mod attend;
 mod many;
@@ -38,20 +38,20 @@ macro_rules! formats {
     };
 }
 
-formats!(product: q8_0, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4);
-formats!(product_of_packed: q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k);
+/// The same, and what packs rows of the format; see [`crate::registry::Pack`].
+macro_rules! packed {
+    ($($name:ident),*) => {
+        formats!(product_of_packed: $($name),*);
 
-/// Packs rows of these formats; see [`crate::registry::Pack`].
-pub(crate) mod pack {
-    use super::{avx2, packed, token};
+        pub(crate) mod pack {
+            use super::{avx2, packed, token};
 
-    macro_rules! formats {
-        ($($name:ident),*) => {
             $(pub(crate) fn $name(rows: &[u8], cols: usize, to: &mut [u8]) {
                 packed::pack::<avx2::$name::Blocks>(token(), rows, cols, to);
             })*
-        };
-    }
-
-    formats!(q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k);
+        }
+    };
 }
+
+formats!(product: q8_0, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4);
+packed!(q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k);

@@ -343,7 +343,7 @@ impl Pool {
             let mut state = unsafe { state.part(thread) };
             let state = &mut state.row(thread)[0];
             for index in indices {
-                // SAFETY: each index below `count` comes once.
+                // SAFETY: each index below `count` comes once: it leaves a share by the change that saw it there.
                 f(state, index, unsafe { parts.part(index) });
             }
         };

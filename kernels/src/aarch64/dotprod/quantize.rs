@@ -1,4 +1,4 @@
-//! Quantizes activations to 16 bits, into planes; see `activations.rs` for what and why. Lines are for AVX2 and stay as they are.
+//! Quantizes activations to 16 bits, into planes; see `activations.rs` for what and why. Halves are for x86-64 and stay as they are.
 
 use std::arch::aarch64::*;
 

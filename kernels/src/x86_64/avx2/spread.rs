@@ -5,7 +5,8 @@
 //! ```
 //! A lane holds columns of one run of 32 ([`super::runs`]), so scales per run need no place in the integers: Q4_K, Q5_K and IQ4_XS
 //! scale their lanes by `d * sc`, which f32 holds exactly (11 + 6 bits). Where there are scales per 16 values (Q2_K, Q3_K, Q6_K), the
-//! columns 0 to 15 of every run are summed first, and then the others, each with its own (11 + 8 bits).
+//! columns 0 to 15 of every run are summed first, and then the others, each with its own (11 + 8 bits). A lane sums at most 32 products of
+//! unsigned bytes in i32: 32 * 255 * 32639 < 2^31.
 
 use std::arch::x86_64::*;
 

@@ -3,13 +3,14 @@
 //! ```text
 //! k [page][kv_head][head_dim][16 cells]     cells innermost: the scores of a page are vectors of cells, no sums across lanes
 //! v [page][kv_head][16 cells][head_dim]     dims innermost: the output is a vector of dims
+//! ranges [kv_head][16 pages][least of head_dim, then greatest][16 pages]     as keys of twice the dims: bounds are scores
 //! ```
-//! Values are f16, or f32 under `--exact`. Ranges of keys (for page selection) are computed per page on demand and kept
+//! Numbers are f16, or f32 under `--exact`. Ranges of keys (for page selection) are computed per page on demand and kept
 //! until the page's cells change.
 
 use std::ops::Range;
 
-use cchaha_plan::{Cells, Error, ErrorKind, KvSpec, PAGE_CELLS, PAGE_SPREAD, Result};
+use cchaha_plan::{Cells, Error, ErrorKind, KvSpec, PAGE_CELLS, Result};
 
 use crate::simd::{LANES, Simd};
 
@@ -50,30 +51,18 @@ impl Element for u16 {
     }
 }
 
-/// Keys and values.
+/// Keys, values, and the ranges of the keys of every page, if pages are selected.
 #[derive(Debug)]
 pub(crate) enum Values {
-    F16 { k: Vec<u16>, v: Vec<u16> },
-    F32 { k: Vec<f32>, v: Vec<f32> },
+    F16 { k: Vec<u16>, v: Vec<u16>, ranges: Vec<u16> },
+    F32 { k: Vec<f32>, v: Vec<f32>, ranges: Vec<f32> },
 }
 
-/// Ranges of the keys of every page.
-#[derive(Debug)]
-pub(crate) struct Bounds {
-    /// `[kv_head][page][from, to][head_dim]`: [`PAGE_SPREAD`] as wide as the keys' own range, about the same middle. A selection reads those
-    /// of one head.
-    pub(crate) ranges: Vec<f32>,
-    /// For which cells of a page the ranges hold; 0 where they are stale.
-    of_cells: Vec<u16>,
-}
-
-impl Bounds {
-    /// Where the range of a page and head stands: from, then to.
-    pub(crate) fn at(&self, spec: KvSpec, head: usize, page: usize) -> Range<usize> {
-        let len = 2 * spec.head_dim;
-        let first = (head * self.of_cells.len() + page) * len;
-        first..first + len
-    }
+/// Where the ranges of 16 pages and a head stand: a selection reads those of one head.
+pub(crate) fn ranges_at(spec: KvSpec, pages: usize, head: usize, page: usize) -> Range<usize> {
+    let len = 2 * spec.head_dim * PAGE_CELLS;
+    let first = (head * pages.div_ceil(PAGE_CELLS) + page / PAGE_CELLS) * len;
+    first..first + len
 }
 
 /// See the file's header.
@@ -81,63 +70,68 @@ impl Bounds {
 pub(crate) struct Cache {
     pub(crate) spec: KvSpec,
     pub(crate) values: Values,
-    pub(crate) bounds: Option<Bounds>,
+    /// For which cells of a page the ranges hold, 0 where they are stale; empty without ranges.
+    ranged: Vec<u16>,
 }
 
 impl Cache {
     /// Bytes of a cache.
     pub(crate) fn bytes(spec: KvSpec, cells: usize, exact: bool, bounds: bool) -> u64 {
-        let row = spec.n_kv_heads * spec.head_dim;
-        let values = 2 * cells * row * if exact { 4 } else { 2 };
-        let bounds = if bounds { cells / PAGE_CELLS * (row * 8 + 2) } else { 0 };
+        let number = if exact { 4 } else { 2 };
+        let values = 2 * cells * spec.n_kv_heads * spec.head_dim * number;
+        let bounds = if bounds { Cache::ranges(spec, cells) * number + cells / PAGE_CELLS * 2 } else { 0 };
         (values + bounds) as u64
+    }
+
+    /// How many numbers the ranges of `cells` are.
+    fn ranges(spec: KvSpec, cells: usize) -> usize {
+        spec.n_kv_heads * ranges_at(spec, cells / PAGE_CELLS, 1, 0).start
     }
 
     /// An empty cache. Its pages cost memory only once they are written.
     pub(crate) fn new(spec: KvSpec, cells: usize, exact: bool, bounds: bool) -> Result<Cache> {
-        let row = spec.n_kv_heads * spec.head_dim;
-        let n = cells * row;
+        let n = cells * spec.n_kv_heads * spec.head_dim;
+        let (ranges, pages) = if bounds { (Cache::ranges(spec, cells), cells / PAGE_CELLS) } else { (0, 0) };
         let values = if exact {
-            Values::F32 { k: zeroed(n)?, v: zeroed(n)? }
+            Values::F32 { k: zeroed(n)?, v: zeroed(n)?, ranges: zeroed(ranges)? }
         } else {
-            Values::F16 { k: zeroed(n)?, v: zeroed(n)? }
+            Values::F16 { k: zeroed(n)?, v: zeroed(n)?, ranges: zeroed(ranges)? }
         };
-        let pages = cells / PAGE_CELLS;
-        let bounds = if bounds {
-            Some(Bounds { ranges: zeroed(2 * pages * row)?, of_cells: zeroed(pages)? })
-        } else {
-            None
-        };
-        Ok(Cache { spec, values, bounds })
+        Ok(Cache { spec, values, ranged: zeroed(pages)? })
+    }
+
+    /// Where the ranges of a page and its 15 neighbours stand among those of all.
+    pub(crate) fn ranges_of(&self, head: usize, page: usize) -> Range<usize> {
+        ranges_at(self.spec, self.ranged.len(), head, page)
     }
 
     /// Writes keys and values, `[tokens, n_kv_heads * head_dim]` each, into the tokens' cells.
     pub(crate) fn store(&mut self, cells: &[u32], k: &[f32], v: &[f32]) {
         match &mut self.values {
-            Values::F16 { k: to_k, v: to_v } => store(self.spec, cells, k, v, to_k, to_v),
-            Values::F32 { k: to_k, v: to_v } => store(self.spec, cells, k, v, to_k, to_v),
+            Values::F16 { k: to_k, v: to_v, .. } => store(self.spec, cells, k, v, to_k, to_v),
+            Values::F32 { k: to_k, v: to_v, .. } => store(self.spec, cells, k, v, to_k, to_v),
         }
-        if let Some(bounds) = &mut self.bounds {
+        if !self.ranged.is_empty() {
             for &cell in cells {
-                bounds.of_cells[cell as usize / PAGE_CELLS] = 0;
+                self.ranged[cell as usize / PAGE_CELLS] = 0;
             }
         }
     }
 
-    /// Brings the bounds of `pages` up to date with the cells that are written now.
+    /// Brings the ranges of `pages` up to date with the cells that are written now.
     pub(crate) fn refresh_bounds(&mut self, pages: &[u32], cells: &Cells) {
-        let Some(bounds) = &mut self.bounds else { return };
         for &page in pages {
             let page = page as usize;
             let pos = &cells.pos[page * PAGE_CELLS..][..PAGE_CELLS];
             let written = pos.iter().enumerate().fold(0u16, |m, (i, &pos)| m | u16::from(pos >= 0) << i);
-            if bounds.of_cells[page] == written {
+            if self.ranged[page] == written {
                 continue;
             }
-            bounds.of_cells[page] = written;
-            match &self.values {
-                Values::F16 { k, .. } => refresh(self.spec, page, written, k, bounds),
-                Values::F32 { k, .. } => refresh(self.spec, page, written, k, bounds),
+            self.ranged[page] = written;
+            let (spec, pages) = (self.spec, self.ranged.len());
+            match &mut self.values {
+                Values::F16 { k, ranges, .. } => refresh(spec, (page, pages), written, k, ranges),
+                Values::F32 { k, ranges, .. } => refresh(spec, (page, pages), written, k, ranges),
             }
         }
     }
@@ -162,22 +156,22 @@ fn store<E: Element>(spec: KvSpec, cells: &[u32], k: &[f32], v: &[f32], to_k: &m
     }
 }
 
-fn refresh<E: Element>(spec: KvSpec, page: usize, written: u16, k: &[E], bounds: &mut Bounds) {
+/// Ranges of page `page` of `pages`.
+fn refresh<E: Element>(spec: KvSpec, (page, pages): (usize, usize), written: u16, k: &[E], ranges: &mut [E]) {
     let KvSpec { n_kv_heads, head_dim } = spec;
     let row = n_kv_heads * head_dim;
     let heads = k[page * row * PAGE_CELLS..][..row * PAGE_CELLS].chunks_exact(head_dim * PAGE_CELLS);
     for (head, columns) in heads.enumerate() {
-        let at = bounds.at(spec, head, page);
-        let (from, to) = bounds.ranges[at].split_at_mut(head_dim);
-        for ((column, from), to) in columns.as_chunks::<PAGE_CELLS>().0.iter().zip(from).zip(to) {
-            let [mut least, mut most] = [f32::INFINITY, f32::NEG_INFINITY];
+        let (least, most) = ranges[ranges_at(spec, pages, head, page)].split_at_mut(head_dim * PAGE_CELLS);
+        let to = least.as_chunks_mut::<PAGE_CELLS>().0.iter_mut().zip(most.as_chunks_mut::<PAGE_CELLS>().0);
+        for (column, (least, most)) in columns.as_chunks::<PAGE_CELLS>().0.iter().zip(to) {
+            let mut range = [f32::INFINITY, f32::NEG_INFINITY];
             for (slot, &x) in column.iter().enumerate() {
                 if written >> slot & 1 == 1 {
-                    (least, most) = (least.min(x.to_f32()), most.max(x.to_f32()));
+                    range = [range[0].min(x.to_f32()), range[1].max(x.to_f32())];
                 }
             }
-            let inset = (most - least) * (0.5 - 0.5 * PAGE_SPREAD);
-            (*from, *to) = (least + inset, most - inset);
+            [least[page % PAGE_CELLS], most[page % PAGE_CELLS]] = range.map(E::of);
         }
     }
 }

@@ -7,6 +7,7 @@
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod activations;
+mod attention;
 mod cpu;
 pub mod encode;
 pub mod formats;

@@ -9,7 +9,8 @@ use cchaha_plan::{Activation, Format};
 #[cfg(target_arch = "aarch64")]
 use crate::aarch64::{dotprod, i8mm, neon};
 use crate::activations::{Group, Halves, Layout};
-use crate::generic::attend::{Attend, attend};
+use crate::attention::{self, Split, Sums};
+use crate::generic::attend::attend;
 use crate::generic::elementwise::{Input, activate, add, scale, softcap};
 use crate::generic::matmul::product;
 use crate::generic::norm::{NormArgs, norm};
@@ -99,8 +100,10 @@ pub(crate) type Activate = fn(Activation, Input<'_>, Option<Input<'_>>, &mut [f3
 pub(crate) type Add = fn(Input<'_>, Input<'_>, &mut [f32]);
 pub(crate) type ByFactor = fn(f32, &mut [f32]);
 pub(crate) type Rope = fn(Angles<'_>, usize, &mut [f32]);
-pub(crate) type Select = fn(&Attend<'_>, (usize, usize), usize, &mut Vec<(f32, u32)>, &mut [u64]);
-pub(crate) type AttendTile = fn(&Attend<'_>, &mut Scratch, &mut Tile<'_, f32>);
+/// Chooses so many pages for a token and KV head.
+pub(crate) type Select = fn(&attention::Attend<'_>, (usize, usize), usize, &mut Scratch, &mut [u64]);
+/// Computes the sums of one split; the floats are [`Scratch::attention`].
+pub(crate) type Attend = fn(&attention::Attend<'_>, &Split<'_>, &mut [f32], &mut Sums<'_>);
 
 /// What a row runs.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +115,7 @@ pub(crate) enum Run {
     Scale(ByFactor),
     Softcap(ByFactor),
     Rope(Rope),
-    Attend(AttendTile),
+    Attend(Attend),
     SelectPages(Select),
     /// The step itself moves the rows.
     Rows,
@@ -301,12 +304,12 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "aarch64")]
     row("neon-f32-softcap", "Softcap", Isa::Neon, Run::Softcap(neon::softcap)),
     float_row("generic-any-f32", Isa::Generic, |p, scratch, out| product(Portable, p, scratch, out)),
-    row("generic-f32-attend", "Attend", Isa::Generic, Run::Attend(|a, s, out| attend(Portable, a, s, out))),
+    row("generic-f32-attend", "Attend", Isa::Generic, Run::Attend(|a, split, s, sums| attend(Portable, a, split, s, sums))),
     row(
         "generic-f32-selectpages",
         "SelectPages",
         Isa::Generic,
-        Run::SelectPages(|a, at, pages, found, bits| select(Portable, a, at, pages, found, bits)),
+        Run::SelectPages(|a, at, pages, s, bits| select(Portable, a, at, pages, s, bits)),
     ),
     row("generic-f32-norm", "Norm", Isa::Generic, Run::Norm(|args, x, out| norm(Portable, args, x, out))),
     row("generic-f32-rope", "Rope", Isa::Generic, Run::Rope(|a, head_dim, x| rope(Portable, a, head_dim, x))),

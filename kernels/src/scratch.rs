@@ -15,8 +15,11 @@ pub(crate) struct Scratch {
     /// Sums of a panel's rows that are not complete, [`Panel::TOTALS`] tokens of them, eight lanes each.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 takes rows in parts"))]
     pub(crate) totals: Vec<f32>,
-    /// Keys, values, scores and running sums of attention.
+    /// Keys, values and scores of attention; queries and bounds of a page selection.
     pub(crate) attention: Vec<f32>,
+    /// Outputs and states of two splits ([`Sums`](crate::attention::Sums)).
+    pub(crate) sums: Vec<f32>,
+    pub(crate) states: Vec<[f32; 2]>,
     /// Candidates of a page selection.
     pub(crate) pages: Vec<(f32, u32)>,
 }

@@ -1,5 +1,6 @@
 //! The CPU back end: options, kernel choice, allocation.
 
+mod attention;
 mod experts;
 mod matrix;
 mod packed;
@@ -52,7 +53,7 @@ pub(crate) struct Picked {
     pub(crate) scale: registry::ByFactor,
     pub(crate) softcap: registry::ByFactor,
     pub(crate) rope: registry::Rope,
-    pub(crate) attend: registry::AttendTile,
+    pub(crate) attend: registry::Attend,
     pub(crate) select: registry::Select,
 }
 

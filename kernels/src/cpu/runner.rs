@@ -8,17 +8,20 @@ use cchaha_plan::{
 };
 
 use super::Picked;
+use super::attention::{self, Partial};
 use super::experts::{ExpertBuffers, ExpertSizes, Experts};
 use super::matrix::{Matrix, Operands};
 use super::packed::Packed;
 use super::rotary::Rotary;
 use crate::activations::Activations;
-use crate::generic::attend::{self, Attend, PageSpan, Selection};
+use crate::attention::{Attend, PageSpan, Selection};
+use crate::generic::attend;
 use crate::generic::elementwise::Input;
 use crate::generic::fold::{Fold, Queries};
 use crate::generic::matmul;
 use crate::generic::norm::NormArgs;
 use crate::generic::rows::{embed, top_k};
+use crate::generic::select;
 use crate::kv::{Cache, zeroed};
 use crate::pool::{Grid, Pool, Tile};
 use crate::product::Residual;
@@ -37,7 +40,9 @@ pub(crate) struct Sizes {
     bounds: bool,
     /// Longest row of a weight that is multiplied.
     cols: usize,
+    /// Floats of a thread.
     attention: usize,
+    splits: attention::Sizes,
     /// KV heads of the widest selection.
     selecting: usize,
     experts: ExpertSizes,
@@ -53,6 +58,7 @@ impl Sizes {
             bounds: false,
             cols: 0,
             attention: 0,
+            splits: attention::Sizes::default(),
             selecting: 0,
             experts: ExpertSizes::default(),
         };
@@ -73,10 +79,13 @@ impl Sizes {
                     let kv = plan.kv[slot.index()];
                     let len = attend::scratch_len(n_heads, kv.n_kv_heads, kv.head_dim);
                     sizes.attention = sizes.attention.max(len);
+                    sizes.splits.take(n_heads, kv.n_kv_heads, kv.head_dim);
                 }
-                Op::SelectPages { slot, .. } => {
+                Op::SelectPages { slot, n_heads, .. } => {
+                    let kv = plan.kv[slot.index()];
                     sizes.bounds = true;
-                    sizes.selecting = sizes.selecting.max(plan.kv[slot.index()].n_kv_heads);
+                    sizes.attention = sizes.attention.max(select::scratch_len(n_heads, kv.n_kv_heads, kv.head_dim));
+                    sizes.selecting = sizes.selecting.max(kv.n_kv_heads);
                 }
                 _ => {}
             }
@@ -101,19 +110,24 @@ impl Sizes {
 
     fn scratch(&self) -> Result<Scratch> {
         let panel = scratch::Panel::of(self.cols);
+        let (sums, states) = self.splits.scratch();
         Ok(Scratch {
             floats: zeroed(matmul::panel_len(self.cols))?,
             lines: vec![scratch::NO_LINE; panel.lines],
             sides: zeroed(panel.sides)?,
             totals: zeroed(panel.totals)?,
             attention: zeroed(self.attention)?,
+            sums: zeroed(sums)?,
+            states: zeroed(states)?,
             pages: Vec::with_capacity(if self.bounds { self.pages() } else { 0 }),
         })
     }
 
     fn scratch_bytes(&self) -> usize {
         let panel = scratch::Panel::of(self.cols);
-        let floats = matmul::panel_len(self.cols) + panel.sides + panel.totals + self.attention;
+        let (sums, states) = self.splits.scratch();
+        let floats =
+            matmul::panel_len(self.cols) + panel.sides + panel.totals + self.attention + sums + 2 * states;
         4 * floats + 64 * panel.lines + if self.bounds { 8 * self.pages() } else { 0 }
     }
 
@@ -124,6 +138,7 @@ impl Sizes {
         let rest = Activations::bytes(self.limits.batch, self.cols)
             + plan.selections * 8 * self.selection_words()
             + self.pages() * size_of::<PageSpan>()
+            + self.splits.bytes(self.cells)
             + self.experts.bytes(self.limits.batch)
             + threads * self.scratch_bytes();
         Footprint { kv_bytes: kv, buffer_bytes: (buffers + ropes + rest) as u64 }
@@ -146,6 +161,7 @@ pub(crate) struct CpuRunner {
     caches: Vec<Cache>,
     spans: Vec<PageSpan>,
     selections: Vec<Selection>,
+    partial: Partial,
     /// Of the last tokens, for each cache that can be folded.
     queries: Vec<Option<Queries>>,
     rotary: Vec<Rotary>,
@@ -190,6 +206,7 @@ impl CpuRunner {
             caches: caches.collect::<Result<_>>()?,
             spans: vec![PageSpan::default(); sizes.pages()],
             selections: (0..plan.selections).map(|_| selection()).collect::<Result<_>>()?,
+            partial: Partial::new(&sizes.splits, sizes.cells)?,
             queries: queries(&plan)?,
             rotary: rotary.collect::<Result<_>>()?,
             experts: ExpertBuffers::new(sizes.experts, limits.batch)?,
@@ -537,7 +554,7 @@ impl CpuRunner {
         let grid = Grid::new(&mut selection.bits, batch.tokens.len(), per_token, 1, words);
         self.pool.run(&mut self.scratch, grid, |scratch, _, mut tile| {
             let (t, head) = (tile.rows().start, tile.cols().start / words);
-            select(&args, (t, head), pages, &mut scratch.pages, tile.row(t));
+            select(&args, (t, head), pages, scratch, tile.row(t));
         });
         if let Some(observer) = &mut self.observer {
             let used = &self.selections[out.index()].bits[..batch.tokens.len() * per_token];
@@ -553,7 +570,6 @@ impl CpuRunner {
             return;
         };
         let mut buffer = self.take(out);
-        let spec = plan.kv[slot.index()];
         let args = Attend {
             q: &self.buffers[q.index()],
             n_heads,
@@ -567,10 +583,7 @@ impl CpuRunner {
             axes: plan.axes,
             spans: &self.spans,
         };
-        let kernel = self.picked.attend;
-        let group = n_heads / spec.n_kv_heads * spec.head_dim;
-        let grid = Grid::new(&mut buffer, batch.tokens.len(), n_heads * spec.head_dim, attend::TILE, group);
-        self.pool.run(&mut self.scratch, grid, |scratch, _, mut tile| kernel(&args, scratch, &mut tile));
+        self.partial.attend(self.picked.attend, &args, &self.pool, &mut self.scratch, &mut buffer);
         self.put(out, buffer);
     }
 }

@@ -14,168 +14,51 @@
 //! Pages are checked as a whole first (least and greatest position); only a page that is partly visible looks at its
 //! cells. Cells nobody in the tile sees are zeroed in the scratch copy, so what an evicted cell holds never matters.
 
-use std::ops::Range;
+use cchaha_plan::PAGE_CELLS;
 
-use cchaha_plan::{Batch, EMPTY, MaskRule, PAGE_CELLS};
-
-use crate::kv::{Cache, Element, Values};
+use crate::attention::{Attend, Split, Sums, TILE};
+use crate::kv::{Element, Values};
 use crate::math::{exp, load_at, map, tanh};
-use crate::pool::Tile;
-use crate::scratch::Scratch;
 use crate::simd::{LANES, Simd};
-
-/// Tokens of a tile.
-pub(crate) const TILE: usize = 8;
 
 /// Query rows that go through a page together, at most.
 const ROWS: usize = 4;
 
-/// What is known of a page as a whole.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct PageSpan {
-    /// Least and greatest position of its written cells; least > greatest where there are none.
-    pub(crate) least: i32,
-    pub(crate) greatest: i32,
-    /// All cells are written.
-    pub(crate) full: bool,
-    /// Some cell is pinned.
-    pub(crate) pinned: bool,
-}
-
-impl PageSpan {
-    /// Summarizes one page.
-    pub(crate) fn of(pos: &[i32], pinned: &[bool]) -> PageSpan {
-        let written = pos.iter().copied().filter(|&pos| pos != EMPTY);
-        PageSpan {
-            least: written.clone().min().unwrap_or(i32::MAX),
-            greatest: written.clone().max().unwrap_or(i32::MIN),
-            full: written.count() == pos.len(),
-            pinned: pinned.contains(&true),
-        }
-    }
-}
-
-/// Pages chosen per token and KV head, one bit per page.
-#[derive(Debug, Default)]
-pub(crate) struct Selection {
-    /// `[tokens, n_kv_heads, words]`.
-    pub(crate) bits: Vec<u64>,
-    pub(crate) n_kv_heads: usize,
-    pub(crate) words: usize,
-}
-
-impl Selection {
-    #[inline]
-    fn has(&self, token: usize, head: usize, page: usize) -> bool {
-        self.bits[(token * self.n_kv_heads + head) * self.words + page / 64] >> (page % 64) & 1 == 1
-    }
-}
-
-/// One Attend step on one batch.
-#[derive(Debug)]
-pub(crate) struct Attend<'a> {
-    /// `[tokens, n_heads * head_dim]`.
-    pub(crate) q: &'a [f32],
-    pub(crate) n_heads: usize,
-    pub(crate) scale: f32,
-    pub(crate) softcap: Option<f32>,
-    pub(crate) rule: MaskRule,
-    pub(crate) selection: Option<&'a Selection>,
-    /// `[n_heads]`.
-    pub(crate) sink_scores: Option<&'a [f32]>,
-    pub(crate) cache: &'a Cache,
-    pub(crate) batch: &'a Batch<'a>,
-    pub(crate) axes: usize,
-    /// Per page of the cache; valid for the pages of the batch's sequences.
-    pub(crate) spans: &'a [PageSpan],
-}
-
 /// Values scratch must have.
 pub(crate) fn scratch_len(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> usize {
     let rows = TILE * (n_heads / n_kv_heads);
-    2 * PAGE_CELLS * head_dim + rows * (PAGE_CELLS + 2)
+    2 * PAGE_CELLS * head_dim + rows * PAGE_CELLS
 }
 
-impl Attend<'_> {
-    fn query_pos(&self, token: usize) -> i32 {
-        self.batch.positions[token * self.axes]
-    }
-
-    /// Which cells of `page` a token sees, bit per cell.
-    pub(crate) fn visible(&self, token: usize, head: usize, page: usize) -> u16 {
-        let (at, span, rule) = (self.query_pos(token), self.spans[page], self.rule);
-        if span.least > at {
-            return 0;
-        }
-        let distance = |pos: i32| i64::from(at) - i64::from(pos);
-        let inside = |pos: i32| rule.window.is_none_or(|window| distance(pos) < i64::from(window));
-        if span.full && span.greatest <= at && inside(span.least) {
-            return u16::MAX;
-        }
-        let selected = self.selection.is_some_and(|chosen| chosen.has(token, head, page));
-        let kept = selected || (rule.pins && span.pinned) || i64::from(span.least) < i64::from(rule.sinks);
-        if !kept && !inside(span.greatest) {
-            return 0;
-        }
-        let cells = page * PAGE_CELLS..(page + 1) * PAGE_CELLS;
-        let table = self.batch.cells;
-        let pairs = table.pos[cells.clone()].iter().zip(&table.pinned[cells]);
-        pairs.enumerate().fold(0, |bits, (i, (&pos, &pinned))| {
-            bits | u16::from(rule.visible(at, pos, pinned, selected)) << i
-        })
-    }
-
-    /// The tokens of a tile, those of one sequence together.
-    pub(crate) fn sequences(&self, tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let sequence = &self.batch.sequence[tokens.clone()];
-        sequence.chunk_by(|a, b| a == b).scan(tokens.start, |end, run| {
-            let first = *end;
-            *end += run.len();
-            Some(first..*end)
-        })
-    }
-}
-
-/// The outputs of one tile: up to [`TILE`] tokens, the query heads of one KV head.
+/// The sums of one split.
 #[inline(always)]
-pub(crate) fn attend<S: Simd>(s: S, a: &Attend<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
-    for tokens in a.sequences(out.rows()) {
-        match &a.cache.values {
-            Values::F16 { k, v } => run(s, a, k, v, tokens, &mut scratch.attention, out),
-            Values::F32 { k, v } => run(s, a, k, v, tokens, &mut scratch.attention, out),
-        }
+pub(crate) fn attend<S: Simd>(s: S, a: &Attend<'_>, split: &Split<'_>, scratch: &mut [f32], sums: &mut Sums<'_>) {
+    match &a.cache.values {
+        Values::F16 { k, v, .. } => run(s, a, k, v, split, scratch, sums),
+        Values::F32 { k, v, .. } => run(s, a, k, v, split, scratch, sums),
     }
 }
 
-/// Tokens of one sequence.
 #[inline(always)]
 fn run<S: Simd, E: Element>(
     s: S,
     a: &Attend<'_>,
     k: &[E],
     v: &[E],
-    tokens: Range<usize>,
+    split: &Split<'_>,
     scratch: &mut [f32],
-    out: &mut Tile<'_, f32>,
+    sums: &mut Sums<'_>,
 ) {
     let (n_kv_heads, head_dim) = (a.cache.spec.n_kv_heads, a.cache.spec.head_dim);
-    let group = a.n_heads / n_kv_heads;
-    let head = out.cols().start / (group * head_dim);
+    let (group, head, tokens) = (a.group(), split.head, &split.tokens);
     let rows = tokens.len() * group;
     let block_len = PAGE_CELLS * head_dim;
 
     let (k32, rest) = scratch.split_at_mut(block_len);
     let (v32, rest) = rest.split_at_mut(block_len);
-    let (scores, rest) = rest.split_at_mut(rows * PAGE_CELLS);
-    let (max, rest) = rest.split_at_mut(rows);
-    let sum = &mut rest[..rows];
-    max.fill(f32::NEG_INFINITY);
-    sum.fill(0.0);
-    for t in tokens.clone() {
-        out.row(t).fill(0.0);
-    }
-    let sequence = a.batch.sequences[a.batch.sequence[tokens.start] as usize];
-    for &page in sequence {
+    let scores = &mut rest[..rows * PAGE_CELLS];
+    sums.clear();
+    for &page in split.pages {
         let page = page as usize;
         let mut masks = [0u16; TILE];
         let mut any = 0;
@@ -211,20 +94,20 @@ fn run<S: Simd, E: Element>(
         for row in 0..rows {
             let mask = masks[row / group];
             let p = scores[row * PAGE_CELLS..][..PAGE_CELLS].as_chunks_mut::<LANES>().0;
-            let Some(shrink) = soften(s, mask, p, &mut max[row], &mut sum[row]) else {
+            let Some(shrink) = soften(s, mask, p, &mut sums.states[row]) else {
                 p.as_flattened_mut().fill(0.0);
                 continue;
             };
             if shrink != 1.0 {
-                let o = &mut out.row(tokens.start + row / group)[row % group * head_dim..][..head_dim];
+                let o = &mut sums.out[row * head_dim..][..head_dim];
                 map!(s, o, |_, o| s.mul(o, s.splat(shrink)));
             }
         }
-        for (i, t) in tokens.clone().enumerate() {
-            if masks[i] == 0 {
+        for (i, &mask) in masks[..tokens.len()].iter().enumerate() {
+            if mask == 0 {
                 continue;
             }
-            let o = out.row(t);
+            let o = &mut sums.out[i * group * head_dim..][..group * head_dim];
             let p = &scores[i * group * PAGE_CELLS..][..group * PAGE_CELLS];
             let mut h = 0;
             while h < group {
@@ -239,19 +122,6 @@ fn run<S: Simd, E: Element>(
                 h += n;
             }
         }
-    }
-    for row in 0..rows {
-        let mut factor = 1.0;
-        if let Some(sinks) = a.sink_scores {
-            // The sink joins the denominator as a cell without a value.
-            let sink = sinks[head * group + row % group];
-            let top = max[row].max(sink);
-            factor = (max[row] - top).exp();
-            sum[row] = sum[row] * factor + (sink - top).exp();
-        }
-        let o = &mut out.row(tokens.start + row / group)[row % group * head_dim..][..head_dim];
-        let factor = factor / sum[row];
-        map!(s, o, |_, o| s.mul(o, s.splat(factor)));
     }
 }
 
@@ -279,15 +149,7 @@ impl PageTile {
             let (token, head) = ((row + r) / self.group, (row + r) % self.group);
             &a.q[(self.first + token) * width + self.start + head * self.head_dim..][..self.head_dim]
         });
-        let mut sums = [[s.splat(0.0); 2]; R];
-        for (d, k) in k.as_chunks::<PAGE_CELLS>().0.iter().enumerate().take(self.head_dim) {
-            let cells = k.as_chunks::<LANES>().0;
-            let (low, high) = (s.load(&cells[0]), s.load(&cells[1]));
-            for r in 0..R {
-                let q = s.splat(q[r][d]);
-                sums[r] = [s.fma(q, low, sums[r][0]), s.fma(q, high, sums[r][1])];
-            }
-        }
+        let sums = dots::<S, f32, R>(s, q, k);
         let out = scores[row * PAGE_CELLS..][..R * PAGE_CELLS].as_chunks_mut::<LANES>().0;
         for r in 0..R {
             for half in 0..2 {
@@ -301,9 +163,24 @@ impl PageTile {
     }
 }
 
+/// `sum_d q[r][d] * k[d][0..16]`, in two vectors.
+#[inline(always)]
+pub(super) fn dots<S: Simd, E: Element, const R: usize>(s: S, q: [&[f32]; R], k: &[E]) -> [[S::V; 2]; R] {
+    let mut sums = [[s.splat(0.0); 2]; R];
+    for (d, k) in k.as_chunks::<PAGE_CELLS>().0.iter().enumerate().take(q[0].len()) {
+        let cells = k.as_chunks::<LANES>().0;
+        let (low, high) = (E::load(s, &cells[0]), E::load(s, &cells[1]));
+        for r in 0..R {
+            let q = s.splat(q[r][d]);
+            sums[r] = [s.fma(q, low, sums[r][0]), s.fma(q, high, sums[r][1])];
+        }
+    }
+    sums
+}
+
 /// Scores become weights; returns the factor on what was summed before, or `None` where the row sees nothing.
 #[inline(always)]
-fn soften<S: Simd>(s: S, mask: u16, p: &mut [[f32; LANES]], max: &mut f32, sum: &mut f32) -> Option<f32> {
+fn soften<S: Simd>(s: S, mask: u16, p: &mut [[f32; LANES]], state: &mut [f32; 2]) -> Option<f32> {
     if mask == 0 {
         return None;
     }
@@ -316,28 +193,29 @@ fn soften<S: Simd>(s: S, mask: u16, p: &mut [[f32; LANES]], max: &mut f32, sum: 
     }
     let (low, high) = (s.load(&p[0]), s.load(&p[1]));
     // A NaN score may be lost here, not below: its weight is NaN, and so are the sum and the output.
-    let top = max.max(s.largest(s.max(low, high)));
+    let top = state[0].max(s.largest(s.max(low, high)));
     if top == f32::NEG_INFINITY {
         return None;
     }
     let (low, high) = (exp(s, s.sub(low, s.splat(top))), exp(s, s.sub(high, s.splat(top))));
     s.store(low, &mut p[0]);
     s.store(high, &mut p[1]);
-    let shrink = if top == *max { 1.0 } else { (*max - top).exp() };
-    *max = top;
-    *sum = *sum * shrink + s.sum(s.add(low, high));
+    let shrink = if top == state[0] { 1.0 } else { (state[0] - top).exp() };
+    *state = [top, state[1] * shrink + s.sum(s.add(low, high))];
     Some(shrink)
 }
 
 /// `o[r] += sum_c p[r][c] * v[c]` for `R` neighbouring rows.
 #[inline(always)]
 fn values<S: Simd, const R: usize>(s: S, p: &[f32], v: &[f32], head_dim: usize, o: &mut [f32]) {
-    let p: [&[f32; PAGE_CELLS]; R] = std::array::from_fn(|r| &p.as_chunks::<PAGE_CELLS>().0[r]);
+    let p = p.as_chunks::<PAGE_CELLS>().0;
     let mut d = 0;
     while d + 2 * LANES <= head_dim {
-        let mut sums: [[S::V; 2]; R] = std::array::from_fn(|r| {
-            [load_at(s, o, r * head_dim + d), load_at(s, o, r * head_dim + d + LANES)]
-        });
+        // Loops and no closures, which would not be inlined; see `math::map`.
+        let mut sums = [[s.splat(0.0); 2]; R];
+        for r in 0..R {
+            sums[r] = [load_at(s, o, r * head_dim + d), load_at(s, o, r * head_dim + d + LANES)];
+        }
         for c in 0..PAGE_CELLS {
             let v = v[c * head_dim + d..][..2 * LANES].as_chunks::<LANES>().0;
             let (low, high) = (s.load(&v[0]), s.load(&v[1]));

@@ -37,8 +37,8 @@ impl Fold<'_> {
         let spec = cache.spec;
         for head in 0..spec.n_kv_heads {
             match &mut cache.values {
-                Values::F16 { k, v } => self.head(spec, head, queries, k, v),
-                Values::F32 { k, v } => self.head(spec, head, queries, k, v),
+                Values::F16 { k, v, .. } => self.head(spec, head, queries, k, v),
+                Values::F32 { k, v, .. } => self.head(spec, head, queries, k, v),
             }
         }
     }

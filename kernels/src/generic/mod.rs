@@ -16,13 +16,19 @@ pub(crate) mod select;
 macro_rules! each_float_kernel {
     ($bind:ident) => {
         $bind!(product = $crate::generic::matmul::product, p: &$crate::product::Product<'_>, scratch: &mut $crate::scratch::Scratch, out: &mut $crate::pool::Tile<'_, f32>);
-        $bind!(attend = $crate::generic::attend::attend, a: &$crate::generic::attend::Attend<'_>, scratch: &mut $crate::scratch::Scratch, out: &mut $crate::pool::Tile<'_, f32>);
+        $bind!(
+            attend = $crate::generic::attend::attend,
+            a: &$crate::attention::Attend<'_>,
+            split: &$crate::attention::Split<'_>,
+            scratch: &mut [f32],
+            sums: &mut $crate::attention::Sums<'_>
+        );
         $bind!(
             select = $crate::generic::select::select,
-            a: &$crate::generic::attend::Attend<'_>,
+            a: &$crate::attention::Attend<'_>,
             at: (usize, usize),
             pages: usize,
-            found: &mut Vec<(f32, u32)>,
+            scratch: &mut $crate::scratch::Scratch,
             bits: &mut [u64]
         );
         $bind!(norm = $crate::generic::norm::norm, args: &$crate::generic::norm::NormArgs<'_>, x: $crate::generic::elementwise::Input<'_>, out: &mut [f32]);

@@ -4,39 +4,26 @@
 //! once and that flatters pages whose keys differ. With half of the range's width pages are chosen better: 0.706 bits per byte where the whole has 0.715
 //! (SmolLM2, 5 files of 4096 tokens in 512 cells; a quarter 0.713, 0.65 of it 0.706, half of it about the mean of the keys instead of the middle 0.703).
 //!
-//! A page's ranges are read once for four query heads; the sums of a product are eight lanes, added up at the end. Reading is what it costs: where the ranges of
-//! a head stand together, behind 8000 tokens, Qwen2.5-Coder-0.5B decodes in 1024 cells 1.13 times as fast as where those of a page do (2-core AMD EPYC
-//! Zen 4, 2026-11).
+//! The bound is linear in the ends of a range, so the bounds of 16 pages are the scores of 16 keys of twice the dims, whose queries are
+//! `q / 2 -+ |q| / 4`.
 //!
 //! Query heads that share keys choose by their largest product. Relative to each head's own best page (0.733, with the whole range) and by the sum of
 //! each head's softmax over pages (0.730) they choose worse.
 
-use cchaha_plan::PAGE_CELLS;
+use cchaha_plan::{PAGE_CELLS, PAGE_SPREAD};
 
-use super::attend::Attend;
+use super::attend::dots;
+use crate::attention::Attend;
+use crate::kv::{Element, Values};
+use crate::scratch::Scratch;
 use crate::simd::{LANES, Simd};
 
-/// Query heads that meet a page together.
+/// Query heads that meet ranges together, at most.
 const QUERIES: usize = 4;
 
-/// The largest over `queries` of `sum_d max(q_d * from_d, q_d * to_d)`.
-#[inline(always)]
-fn bound<S: Simd>(s: S, queries: [&[f32]; QUERIES], from: &[f32], to: &[f32]) -> f32 {
-    let chunks = queries.map(|q| q.as_chunks::<LANES>());
-    let ((from, from_tail), (to, to_tail)) = (from.as_chunks::<LANES>(), to.as_chunks::<LANES>());
-    let mut sums = [s.splat(0.0); QUERIES];
-    let mut add = |q: [S::V; QUERIES], from: S::V, to: S::V| {
-        for (sum, q) in sums.iter_mut().zip(q) {
-            *sum = s.add(*sum, s.max(s.mul(q, from), s.mul(q, to)));
-        }
-    };
-    for (i, (from, to)) in from.iter().zip(to).enumerate() {
-        add(chunks.map(|(q, _)| s.load(&q[i])), s.load(from), s.load(to));
-    }
-    if !from_tail.is_empty() {
-        add(chunks.map(|(_, tail)| s.load_tail(tail)), s.load_tail(from_tail), s.load_tail(to_tail));
-    }
-    sums.into_iter().map(|sum| s.sum(sum)).fold(f32::NEG_INFINITY, f32::max)
+/// Floats of [`Scratch::attention`] it takes.
+pub(crate) fn scratch_len(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> usize {
+    2 * head_dim * (n_heads / n_kv_heads)
 }
 
 /// Chooses pages for one token and KV head: `bits` is `[words]`. `a` carries the mask without selection.
@@ -44,46 +31,91 @@ fn bound<S: Simd>(s: S, queries: [&[f32]; QUERIES], from: &[f32], to: &[f32]) ->
 pub(crate) fn select<S: Simd>(
     s: S,
     a: &Attend<'_>,
-    (token, head): (usize, usize),
+    at: (usize, usize),
     pages: usize,
-    found: &mut Vec<(f32, u32)>,
+    scratch: &mut Scratch,
     bits: &mut [u64],
 ) {
-    bits.fill(0);
-    let (n_kv_heads, head_dim) = (a.cache.spec.n_kv_heads, a.cache.spec.head_dim);
-    let Some(bounds) = &a.cache.bounds else { return };
-    let group = a.n_heads / n_kv_heads;
+    match &a.cache.values {
+        Values::F16 { ranges, .. } => choose(s, a, at, pages, ranges, scratch, bits),
+        Values::F32 { ranges, .. } => choose(s, a, at, pages, ranges, scratch, bits),
+    }
+}
+
+#[inline(always)]
+fn choose<S: Simd, E: Element>(
+    s: S,
+    a: &Attend<'_>,
+    (token, head): (usize, usize),
+    pages: usize,
+    ranges: &[E],
+    scratch: &mut Scratch,
+    bits: &mut [u64],
+) {
+    let head_dim = a.cache.spec.head_dim;
+    let queries = &a.q[token * a.n_heads * head_dim..][head * a.width()..][..a.width()];
+    let factors = &mut scratch.attention[..2 * a.width()];
+    factors_of(queries, head_dim, factors);
     let sequence = a.batch.sequences[a.batch.sequence[token] as usize];
     let at = a.batch.positions[token * a.axes];
-    let queries = &a.q[(token * n_kv_heads + head) * group * head_dim..][..group * head_dim];
+    let found = &mut scratch.pages;
     found.clear();
+    let (mut held, mut bounds) = (usize::MAX, [[0.0; LANES]; 2]);
     for (order, &page) in sequence.iter().enumerate() {
-        let span = a.spans[page as usize];
+        let page = page as usize;
+        let span = a.spans[page];
         let causal = if span.full && span.greatest <= at {
             u16::MAX
         } else {
-            let cells = a.batch.cells.pos[page as usize * PAGE_CELLS..][..PAGE_CELLS].iter().enumerate();
+            let cells = a.batch.cells.pos[page * PAGE_CELLS..][..PAGE_CELLS].iter().enumerate();
             cells.fold(0u16, |m, (i, pos)| m | u16::from((0..=at).contains(pos)) << i)
         };
-        if causal & !a.visible(token, head, page as usize) == 0 {
+        if causal & !a.visible(token, head, page) == 0 {
             continue;
         }
-        let ranges = bounds.at(a.cache.spec, head, page as usize);
-        let (from, to) = bounds.ranges[ranges].split_at(head_dim);
-        let bounds = (0..group).step_by(QUERIES).map(|first| {
-            // The last one again where there are no four.
-            let query = |i: usize| &queries[(first + i).min(group - 1) * head_dim..][..head_dim];
-            bound(s, std::array::from_fn(query), from, to)
-        });
+        if held != page / PAGE_CELLS {
+            held = page / PAGE_CELLS;
+            bounds = bounds_of(s, factors, head_dim, &ranges[a.cache.ranges_of(head, page)]);
+        }
         // Adding 0 makes the two zeros equal.
-        found.push((bounds.fold(f32::NEG_INFINITY, f32::max) + 0.0, order as u32));
+        found.push((bounds.as_flattened()[page % PAGE_CELLS] + 0.0, order as u32));
     }
     let by_bound = |x: &(f32, u32), y: &(f32, u32)| y.0.total_cmp(&x.0).then(x.1.cmp(&y.1));
     if (1..found.len()).contains(&pages) {
         found.select_nth_unstable_by(pages - 1, by_bound);
     }
+    bits.fill(0);
     for &(_, order) in found.iter().take(pages) {
         let page = sequence[order as usize] as usize;
         bits[page / 64] |= 1 << (page % 64);
     }
+}
+
+/// What the ends of a range are multiplied by: `q * middle + PAGE_SPREAD * |q| * radius` is linear in them.
+fn factors_of(queries: &[f32], head_dim: usize, factors: &mut [f32]) {
+    for (q, factors) in queries.chunks_exact(head_dim).zip(factors.chunks_exact_mut(2 * head_dim)) {
+        let (least, most) = factors.split_at_mut(head_dim);
+        for (q, (least, most)) in q.iter().zip(least.iter_mut().zip(most)) {
+            let (q, spread) = (0.5 * q, 0.5 * PAGE_SPREAD * q.abs());
+            (*least, *most) = (q - spread, q + spread);
+        }
+    }
+}
+
+/// The largest bound of any query head, for 16 pages.
+#[inline(always)]
+fn bounds_of<S: Simd, E: Element>(s: S, factors: &[f32], head_dim: usize, ranges: &[E]) -> [[f32; LANES]; 2] {
+    let mut largest = [s.splat(f32::NEG_INFINITY); 2];
+    let rows = factors.chunks_exact(2 * head_dim);
+    for first in (0..rows.len()).step_by(QUERIES) {
+        // The last one again where there are no four.
+        let row = |i: usize| &factors[(first + i).min(rows.len() - 1) * 2 * head_dim..][..2 * head_dim];
+        for [low, high] in dots(s, std::array::from_fn::<_, QUERIES, _>(row), ranges) {
+            largest = [s.max(low, largest[0]), s.max(high, largest[1])];
+        }
+    }
+    let mut out = [[0.0; LANES]; 2];
+    s.store(largest[0], &mut out[0]);
+    s.store(largest[1], &mut out[1]);
+    out
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bound::{TINY, U, U16, compare};
 use crate::model::{Fold, Model, Scene};
 use crate::random::Random;
-use crate::subjects::{Ratios, oracle, subjects};
+use crate::subjects::{Ratios, oracle, subjects, whole_backends};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
@@ -297,6 +297,31 @@ fn a_selection_without_a_window_changes_nothing() {
     let (mut random, mut ratios) = (Random(45), Ratios::new("SelectPages"));
     let case = Case { pages: Some(2), ..Case::plain(2, 2, 16) };
     check("SelectPages", &mut ratios, &case, &mut random, None);
+}
+
+/// Sequences longer than what a thread attends to at a time: right, and the same bits for many tokens at once, for few, and on any number
+/// of threads.
+#[test]
+fn long_sequences() {
+    let mut random = Random(47);
+    let far = MaskRule { sinks: 4, ..MaskRule::sliding(1300) };
+    let near = MaskRule { sinks: 4, ..MaskRule::sliding(64) };
+    for (mask, pages, group) in [(MaskRule::CAUSAL, None, 3), (far, None, 2), (near, Some(70), 3)] {
+        let op = if pages.is_some() { "SelectPages" } else { "Attend" };
+        let mut ratios = Ratios::new(op);
+        let case = Case { mask, pages, ..Case::plain(2, group, 16) };
+        let built = build(&case, DISTINCT, 2100, &mut random);
+        let scene = Scene::interleaved(&[2100, 40], built.plan.vocab, |page| (page * 7 + 3) % 135);
+        check_scene((op, "long"), &mut ratios, (&case, &built), &scene, &mut random, true);
+        for row in whole_backends() {
+            let want = scene.on(&*(row.make)(1), &built.plan, &scene.whole());
+            for (threads, parts) in [(1, vec![scene.len() - 12, 1, 8, 3]), (3, vec![scene.len() - 12, 8, 3, 1])] {
+                let got = scene.on(&*(row.make)(threads), &built.plan, &parts);
+                let same = got.iter().zip(&want).all(|(got, want)| got.to_bits() == want.to_bits());
+                assert!(same, "{}, {threads} threads, batches of {parts:?}, {case:?}", row.name);
+            }
+        }
+    }
 }
 
 /// What is kept moves the result of every later token; a wrong cell by far more than the tolerance.

@@ -6,8 +6,8 @@
 //!   m' = max(m, max s);   p = exp(s - m');   a = exp(m - m');   l = l a + sum p
 //!   o[r][d..d+64] = o a + sum_c p[r][c] V[c][d..d+64]           64 dims in 4 registers; 7 x 4 accumulators, over all 64 cells
 //! ```
-//! A block begins at every fourth page of the sequence, and a row takes of it the pages and cells it sees and no others: results
-//! do not depend on batch mates or threads, and what other cells hold never matters.
+//! A block is four pages that a token sees, which others may lie between: results do not depend on batch mates or threads, and what other
+//! cells hold never matters.
 //!
 //! With fewer than three heads to a KV head the accumulators would be too few; `generic/attend.rs`, which puts tokens side by
 //! side, serves those.
@@ -26,12 +26,10 @@ use std::arch::x86_64::*;
 use cchaha_plan::PAGE_CELLS;
 
 use super::super::avx2;
-use crate::generic::attend::{Attend, TILE};
+use crate::attention::{Attend, Split, Sums, TILE};
 use crate::isa::Avx2;
 use crate::kv::{Element, Values};
 use crate::math::{exp, map, tanh};
-use crate::pool::Tile;
-use crate::scratch::Scratch;
 use crate::simd::{LANES, Simd};
 
 /// Pages in a block.
@@ -47,17 +45,17 @@ const FEWEST: usize = 3;
 const WIDTH: usize = 16;
 const STEP: usize = 4 * WIDTH;
 
-/// The outputs of one tile: up to [`TILE`] tokens, the query heads of one KV head.
-pub(crate) fn attend(a: &Attend<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
+/// The sums of one split.
+pub(crate) fn attend(a: &Attend<'_>, split: &Split<'_>, scratch: &mut [f32], sums: &mut Sums<'_>) {
     super::token();
-    if a.n_heads / a.cache.spec.n_kv_heads < FEWEST {
-        return avx2::attend(a, scratch, out);
+    if a.group() < FEWEST {
+        return avx2::attend(a, split, scratch, sums);
     }
     // SAFETY: the token proves that the instructions are there.
     unsafe {
         match &a.cache.values {
-            Values::F16 { k, v } => tile(a, k, v, &mut scratch.attention, out),
-            Values::F32 { k, v } => tile(a, k, v, &mut scratch.attention, out),
+            Values::F16 { k, v, .. } => run(a, k, v, split, sums),
+            Values::F32 { k, v, .. } => run(a, k, v, split, sums),
         }
     }
 }
@@ -85,7 +83,7 @@ impl Wide for f32 {
     }
 }
 
-/// The pages of a block that a token sees, at least one. Past `pages` the last one stands again.
+/// Up to four pages that a token sees. Past `pages` the last one stands again.
 struct Block<E> {
     k: [*const E; BLOCK],
     v: [*const E; BLOCK],
@@ -95,16 +93,33 @@ struct Block<E> {
     next: [*const E; BLOCK],
 }
 
-impl<E> Block<E> {
+/// The blocks of a split's tokens: the first of every token, then the second.
+struct Blocks<'a, E> {
+    a: &'a Attend<'a>,
+    split: &'a Split<'a>,
+    k: &'a [E],
+    v: &'a [E],
+    /// Where each token goes on among the pages.
+    places: [usize; TILE],
+    token: usize,
+}
+
+impl<E> Blocks<'_, E> {
+    /// The next block of token `t` of the split.
     #[inline(always)]
-    fn of(a: &Attend<'_>, token: usize, head: usize, pages: &[u32], k: &[E], v: &[E]) -> Option<Block<E>> {
+    fn of(&mut self, t: usize) -> Option<Block<E>> {
+        let Blocks { a, split, k, v, .. } = self;
         let null = [std::ptr::null(); BLOCK];
         let mut block = Block { k: null, v: null, masks: [0; BLOCK], pages: 0, next: null };
         let len = PAGE_CELLS * a.cache.spec.head_dim;
-        for &page in pages {
-            let mask = a.visible(token, head, page as usize);
+        let place = &mut self.places[t];
+        while block.pages < BLOCK
+            && let Some(&page) = split.pages.get(*place)
+        {
+            *place += 1;
+            let mask = a.visible(split.tokens.start + t, split.head, page as usize);
             if mask != 0 {
-                let at = (page as usize * a.cache.spec.n_kv_heads + head) * len;
+                let at = (page as usize * a.cache.spec.n_kv_heads + split.head) * len;
                 block.k[block.pages..].fill(k[at..][..len].as_ptr());
                 block.v[block.pages..].fill(v[at..][..len].as_ptr());
                 block.masks[block.pages] = mask;
@@ -115,57 +130,49 @@ impl<E> Block<E> {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn tile<E: Wide>(a: &Attend<'_>, k: &[E], v: &[E], scratch: &mut [f32], out: &mut Tile<'_, f32>) {
-    let (n_kv_heads, head_dim) = (a.cache.spec.n_kv_heads, a.cache.spec.head_dim);
-    let group = a.n_heads / n_kv_heads;
-    let head = out.cols().start / (group * head_dim);
-    for tokens in a.sequences(out.rows()) {
-        let (first, sequence) = (tokens.start, a.batch.sequence[tokens.start]);
-        let states = scratch.as_chunks_mut::<2>().0;
-        let states = &mut states[..TILE * group];
-        states.fill([f32::NEG_INFINITY, 0.0]);
-        tokens.clone().for_each(|t| out.row(t).fill(0.0));
-        let pages = a.batch.sequences[sequence as usize].chunks(BLOCK);
-        let each = pages.flat_map(|pages| tokens.clone().map(move |t| (t, pages)));
-        let seen = each.filter_map(|(t, pages)| Block::of(a, t, head, pages, k, v).map(|block| (t, block)));
-        let mut blocks = seen.peekable();
-        while let Some((t, mut block)) = blocks.next() {
-            block.next = blocks.peek().map_or(block.k, |(_, next)| next.k);
-            let q = &a.q[(t * a.n_heads + head * group) * head_dim..][..group * head_dim];
-            let o = &mut out.row(t)[..group * head_dim];
-            let states = &mut states[(t - first) * group..][..group];
-            // Rows of even sizes.
-            let rows = group.div_ceil(group.div_ceil(ROWS));
-            let chunks = q.chunks(rows * head_dim).zip(o.chunks_mut(rows * head_dim));
-            for ((q, o), states) in chunks.zip(states.chunks_mut(rows)) {
-                // SAFETY: slices and block have these rows.
-                unsafe {
-                    match states.len() {
-                        1 => rows_of::<E, 1>(a, &block, q, states, o),
-                        2 => rows_of::<E, 2>(a, &block, q, states, o),
-                        3 => rows_of::<E, 3>(a, &block, q, states, o),
-                        4 => rows_of::<E, 4>(a, &block, q, states, o),
-                        5 => rows_of::<E, 5>(a, &block, q, states, o),
-                        6 => rows_of::<E, 6>(a, &block, q, states, o),
-                        _ => rows_of::<E, ROWS>(a, &block, q, states, o),
-                    }
-                }
+impl<E> Iterator for Blocks<'_, E> {
+    type Item = (usize, Block<E>);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, Block<E>)> {
+        let n = self.split.tokens.len();
+        for _ in 0..n {
+            let t = self.token;
+            self.token = (t + 1) % n;
+            if let Some(block) = self.of(t) {
+                return Some((t, block));
             }
         }
-        for t in tokens {
-            for (h, o) in out.row(t).chunks_exact_mut(head_dim).enumerate() {
-                let [max, sum] = states[(t - first) * group + h];
-                let (mut factor, mut sum) = (1.0, sum);
-                if let Some(sinks) = a.sink_scores {
-                    // The sink joins the denominator as a cell without a value.
-                    let sink = sinks[head * group + h];
-                    let top = max.max(sink);
-                    factor = (max - top).exp();
-                    sum = sum * factor + (sink - top).exp();
+        None
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn run<E: Wide>(a: &Attend<'_>, k: &[E], v: &[E], split: &Split<'_>, sums: &mut Sums<'_>) {
+    let (group, width) = (a.group(), a.width());
+    sums.clear();
+    let mut blocks = Blocks { a, split, k, v, places: [0; TILE], token: 0 }.peekable();
+    while let Some((t, mut block)) = blocks.next() {
+        block.next = blocks.peek().map_or(block.k, |(_, next)| next.k);
+        let q = &a.q[(split.tokens.start + t) * a.n_heads * a.cache.spec.head_dim..][split.head * width..][..width];
+        let o = &mut sums.out[t * width..][..width];
+        let states = &mut sums.states[t * group..][..group];
+        // Rows of even sizes.
+        let rows = group.div_ceil(group.div_ceil(ROWS));
+        let chunk = rows * a.cache.spec.head_dim;
+        let chunks = q.chunks(chunk).zip(o.chunks_mut(chunk));
+        for ((q, o), states) in chunks.zip(states.chunks_mut(rows)) {
+            // SAFETY: slices and block have these rows.
+            unsafe {
+                match states.len() {
+                    1 => rows_of::<E, 1>(a, &block, q, states, o),
+                    2 => rows_of::<E, 2>(a, &block, q, states, o),
+                    3 => rows_of::<E, 3>(a, &block, q, states, o),
+                    4 => rows_of::<E, 4>(a, &block, q, states, o),
+                    5 => rows_of::<E, 5>(a, &block, q, states, o),
+                    6 => rows_of::<E, 6>(a, &block, q, states, o),
+                    _ => rows_of::<E, ROWS>(a, &block, q, states, o),
                 }
-                let factor = factor / sum;
-                o.iter_mut().for_each(|o| *o *= factor);
             }
         }
     }

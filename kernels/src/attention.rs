@@ -15,7 +15,7 @@ use crate::kv::Cache;
 use crate::pool::Tile;
 
 /// Tokens of a tile.
-pub(crate) const TILE: usize = 8;
+pub(crate) const TILE: usize = 16;
 
 /// Pages of a split.
 const SPLIT: usize = 64;

@@ -304,7 +304,12 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "aarch64")]
     row("neon-f32-softcap", "Softcap", Isa::Neon, Run::Softcap(neon::softcap)),
     float_row("generic-any-f32", Isa::Generic, |p, scratch, out| product(Portable, p, scratch, out)),
-    row("generic-f32-attend", "Attend", Isa::Generic, Run::Attend(|a, split, s, sums| attend(Portable, a, split, s, sums))),
+    row(
+        "generic-f32-attend",
+        "Attend",
+        Isa::Generic,
+        Run::Attend(|a, split, s, sums| attend(Portable, a, split, s, sums)),
+    ),
     row(
         "generic-f32-selectpages",
         "SelectPages",

@@ -118,10 +118,8 @@ fn whole(kernel: registry::Attend, a: &Attend<'_>, scratch: &mut Scratch, tile: 
         let (total, next) = sums.split_at_mut(tokens.len() * width);
         let (total_states, next_states) = states.split_at_mut(tokens.len() * group);
         let mut total = Sums { out: total, states: total_states };
-        let mut next = Sums {
-            out: &mut next[..tokens.len() * width],
-            states: &mut next_states[..tokens.len() * group],
-        };
+        let mut next =
+            Sums { out: &mut next[..tokens.len() * width], states: &mut next_states[..tokens.len() * group] };
         let mut index = 0;
         while let Some(split) = a.split(tokens.clone(), head, index) {
             if index == 0 {

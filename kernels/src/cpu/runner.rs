@@ -84,7 +84,8 @@ impl Sizes {
                 Op::SelectPages { slot, n_heads, .. } => {
                     let kv = plan.kv[slot.index()];
                     sizes.bounds = true;
-                    sizes.attention = sizes.attention.max(select::scratch_len(n_heads, kv.n_kv_heads, kv.head_dim));
+                    sizes.attention =
+                        sizes.attention.max(select::scratch_len(n_heads, kv.n_kv_heads, kv.head_dim));
                     sizes.selecting = sizes.selecting.max(kv.n_kv_heads);
                 }
                 _ => {}

@@ -12,18 +12,15 @@
 
 use cchaha_plan::{PAGE_CELLS, PAGE_SPREAD};
 
-use super::attend::dots;
+use super::attend::{ROWS, dots, pack, rows, together};
 use crate::attention::Attend;
 use crate::kv::{Element, Values};
 use crate::scratch::Scratch;
 use crate::simd::{LANES, Simd};
 
-/// Query heads that meet ranges together, at most.
-const QUERIES: usize = 4;
-
 /// Floats of [`Scratch::attention`] it takes.
 pub(crate) fn scratch_len(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> usize {
-    2 * head_dim * (n_heads / n_kv_heads)
+    4 * head_dim * (n_heads / n_kv_heads)
 }
 
 /// Chooses pages for one token and KV head: `bits` is `[words]`. `a` carries the mask without selection.
@@ -54,8 +51,9 @@ fn choose<S: Simd, E: Element>(
 ) {
     let head_dim = a.cache.spec.head_dim;
     let queries = &a.q[token * a.n_heads * head_dim..][head * a.width()..][..a.width()];
-    let factors = &mut scratch.attention[..2 * a.width()];
+    let (factors, packed) = scratch.attention[..4 * a.width()].split_at_mut(2 * a.width());
     factors_of(queries, head_dim, factors);
+    pack(a.group(), 2 * head_dim, |head| &factors[2 * head * head_dim..][..2 * head_dim], packed);
     let sequence = a.batch.sequences[a.batch.sequence[token] as usize];
     let at = a.batch.positions[token * a.axes];
     let found = &mut scratch.pages;
@@ -75,7 +73,7 @@ fn choose<S: Simd, E: Element>(
         }
         if held != page / PAGE_CELLS {
             held = page / PAGE_CELLS;
-            bounds = bounds_of(s, factors, head_dim, &ranges[a.cache.ranges_of(head, page)]);
+            bounds = bounds_of(s, packed, 2 * head_dim, &ranges[a.cache.ranges_of(head, page)]);
         }
         // Adding 0 makes the two zeros equal.
         found.push((bounds.as_flattened()[page % PAGE_CELLS] + 0.0, order as u32));
@@ -104,18 +102,26 @@ fn factors_of(queries: &[f32], head_dim: usize, factors: &mut [f32]) {
 
 /// The largest bound of any query head, for 16 pages.
 #[inline(always)]
-fn bounds_of<S: Simd, E: Element>(s: S, factors: &[f32], head_dim: usize, ranges: &[E]) -> [[f32; LANES]; 2] {
+fn bounds_of<S: Simd, E: Element>(s: S, factors: &[f32], dims: usize, ranges: &[E]) -> [[f32; LANES]; 2] {
     let mut largest = [s.splat(f32::NEG_INFINITY); 2];
-    let rows = factors.chunks_exact(2 * head_dim);
-    for first in (0..rows.len()).step_by(QUERIES) {
-        // The last one again where there are no four.
-        let row = |i: usize| &factors[(first + i).min(rows.len() - 1) * 2 * head_dim..][..2 * head_dim];
-        for [low, high] in dots(s, std::array::from_fn::<_, QUERIES, _>(row), ranges) {
-            largest = [s.max(low, largest[0]), s.max(high, largest[1])];
-        }
+    for factors in factors.chunks(together(factors.len() / dims) * dims) {
+        largest = rows!(factors.len() / dims, largest_of(s, factors, ranges, largest));
     }
     let mut out = [[0.0; LANES]; 2];
     s.store(largest[0], &mut out[0]);
     s.store(largest[1], &mut out[1]);
     out
+}
+
+#[inline(always)]
+fn largest_of<S: Simd, E: Element, const R: usize>(
+    s: S,
+    factors: &[f32],
+    ranges: &[E],
+    mut largest: [S::V; 2],
+) -> [S::V; 2] {
+    for [low, high] in dots::<S, E, R>(s, factors, ranges) {
+        largest = [s.max(low, largest[0]), s.max(high, largest[1])];
+    }
+    largest
 }

@@ -315,7 +315,9 @@ fn long_sequences() {
         check_scene((op, "long"), &mut ratios, (&case, &built), &scene, &mut random, true);
         for row in whole_backends() {
             let want = scene.on(&*(row.make)(1), &built.plan, &scene.whole());
-            for (threads, parts) in [(1, vec![scene.len() - 12, 1, 8, 3]), (3, vec![scene.len() - 12, 8, 3, 1])] {
+            for (threads, parts) in
+                [(1, vec![scene.len() - 12, 1, 8, 3]), (3, vec![scene.len() - 12, 8, 3, 1])]
+            {
                 let got = scene.on(&*(row.make)(threads), &built.plan, &parts);
                 let same = got.iter().zip(&want).all(|(got, want)| got.to_bits() == want.to_bits());
                 assert!(same, "{}, {threads} threads, batches of {parts:?}, {case:?}", row.name);

@@ -154,7 +154,8 @@ unsafe fn run<E: Wide>(a: &Attend<'_>, k: &[E], v: &[E], split: &Split<'_>, sums
     let mut blocks = Blocks { a, split, k, v, places: [0; TILE], token: 0 }.peekable();
     while let Some((t, mut block)) = blocks.next() {
         block.next = blocks.peek().map_or(block.k, |(_, next)| next.k);
-        let q = &a.q[(split.tokens.start + t) * a.n_heads * a.cache.spec.head_dim..][split.head * width..][..width];
+        let q = &a.q[(split.tokens.start + t) * a.n_heads * a.cache.spec.head_dim..][split.head * width..]
+            [..width];
         let o = &mut sums.out[t * width..][..width];
         let states = &mut sums.states[t * group..][..group];
         // Rows of even sizes.

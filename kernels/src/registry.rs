@@ -162,13 +162,13 @@ const fn rows(name: &'static str, op: &'static str, formats: &'static [Format]) 
 
 const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
-    packed(i16_row("avx512-q4_0-i16", Isa::Avx512, &[Format::Q4_0], avx512::q4_0), avx512::pack::q4_0),
+    packed(i16_row("avx512-q4_0-i16", Isa::Avx512, &[Format::Q4_0], avx512::q4_0), avx2::pack::q4_0),
     #[cfg(target_arch = "x86_64")]
-    packed(i16_row("avx512-q4_1-i16", Isa::Avx512, &[Format::Q4_1], avx512::q4_1), avx512::pack::q4_1),
+    packed(i16_row("avx512-q4_1-i16", Isa::Avx512, &[Format::Q4_1], avx512::q4_1), avx2::pack::q4_1),
     #[cfg(target_arch = "x86_64")]
-    packed(i16_row("avx512-q5_0-i16", Isa::Avx512, &[Format::Q5_0], avx512::q5_0), avx512::pack::q5_0),
+    packed(i16_row("avx512-q5_0-i16", Isa::Avx512, &[Format::Q5_0], avx512::q5_0), avx2::pack::q5_0),
     #[cfg(target_arch = "x86_64")]
-    packed(i16_row("avx512-q5_1-i16", Isa::Avx512, &[Format::Q5_1], avx512::q5_1), avx512::pack::q5_1),
+    packed(i16_row("avx512-q5_1-i16", Isa::Avx512, &[Format::Q5_1], avx512::q5_1), avx2::pack::q5_1),
     #[cfg(target_arch = "x86_64")]
     i16_row("avx512-q8_0-i16", Isa::Avx512, &[Format::Q8_0], avx512::q8_0),
     #[cfg(target_arch = "x86_64")]
@@ -176,11 +176,11 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     i16_row("avx512-q3_k-i16", Isa::Avx512, &[Format::Q3_K], avx512::q3_k),
     #[cfg(target_arch = "x86_64")]
-    packed(i16_row("avx512-q4_k-i16", Isa::Avx512, &[Format::Q4_K], avx512::q4_k), avx512::pack::q4_k),
+    packed(i16_row("avx512-q4_k-i16", Isa::Avx512, &[Format::Q4_K], avx512::q4_k), avx2::pack::q4_k),
     #[cfg(target_arch = "x86_64")]
-    packed(i16_row("avx512-q5_k-i16", Isa::Avx512, &[Format::Q5_K], avx512::q5_k), avx512::pack::q5_k),
+    packed(i16_row("avx512-q5_k-i16", Isa::Avx512, &[Format::Q5_K], avx512::q5_k), avx2::pack::q5_k),
     #[cfg(target_arch = "x86_64")]
-    packed(i16_row("avx512-q6_k-i16", Isa::Avx512, &[Format::Q6_K], avx512::q6_k), avx512::pack::q6_k),
+    packed(i16_row("avx512-q6_k-i16", Isa::Avx512, &[Format::Q6_K], avx512::q6_k), avx2::pack::q6_k),
     #[cfg(target_arch = "x86_64")]
     i16_row("avx512-iq4_nl-i16", Isa::Avx512, &[Format::IQ4_NL], avx512::iq4_nl),
     #[cfg(target_arch = "x86_64")]
@@ -190,13 +190,13 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     row("avx512-f32-attend", "Attend", Isa::Avx512, Run::Attend(avx512::attend)),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q4_0-i16", Isa::Avx2, &[Format::Q4_0], avx2::q4_0),
+    packed(i16_row("avx2-q4_0-i16", Isa::Avx2, &[Format::Q4_0], avx2::q4_0), avx2::pack::q4_0),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q4_1-i16", Isa::Avx2, &[Format::Q4_1], avx2::q4_1),
+    packed(i16_row("avx2-q4_1-i16", Isa::Avx2, &[Format::Q4_1], avx2::q4_1), avx2::pack::q4_1),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q5_0-i16", Isa::Avx2, &[Format::Q5_0], avx2::q5_0),
+    packed(i16_row("avx2-q5_0-i16", Isa::Avx2, &[Format::Q5_0], avx2::q5_0), avx2::pack::q5_0),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q5_1-i16", Isa::Avx2, &[Format::Q5_1], avx2::q5_1),
+    packed(i16_row("avx2-q5_1-i16", Isa::Avx2, &[Format::Q5_1], avx2::q5_1), avx2::pack::q5_1),
     #[cfg(target_arch = "x86_64")]
     i16_row("avx2-q8_0-i16", Isa::Avx2, &[Format::Q8_0], avx2::q8_0),
     #[cfg(target_arch = "x86_64")]
@@ -204,11 +204,11 @@ const KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     i16_row("avx2-q3_k-i16", Isa::Avx2, &[Format::Q3_K], avx2::q3_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q4_k-i16", Isa::Avx2, &[Format::Q4_K], avx2::q4_k),
+    packed(i16_row("avx2-q4_k-i16", Isa::Avx2, &[Format::Q4_K], avx2::q4_k), avx2::pack::q4_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q5_k-i16", Isa::Avx2, &[Format::Q5_K], avx2::q5_k),
+    packed(i16_row("avx2-q5_k-i16", Isa::Avx2, &[Format::Q5_K], avx2::q5_k), avx2::pack::q5_k),
     #[cfg(target_arch = "x86_64")]
-    i16_row("avx2-q6_k-i16", Isa::Avx2, &[Format::Q6_K], avx2::q6_k),
+    packed(i16_row("avx2-q6_k-i16", Isa::Avx2, &[Format::Q6_K], avx2::q6_k), avx2::pack::q6_k),
     #[cfg(target_arch = "x86_64")]
     i16_row("avx2-iq4_nl-i16", Isa::Avx2, &[Format::IQ4_NL], avx2::iq4_nl),
     #[cfg(target_arch = "x86_64")]

@@ -38,8 +38,6 @@ pub(crate) struct Panel {
 impl Panel {
     /// Weight rows unpacked together.
     pub(crate) const ROWS: usize = 16;
-    /// Tokens that go through a panel together.
-    pub(crate) const TOKENS: usize = 8;
     /// Tokens whose sums wait at a time.
     pub(crate) const TOTALS: usize = 192;
     /// Scales (8), offsets (16) and integer scales (16) of a group.

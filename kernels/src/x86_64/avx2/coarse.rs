@@ -18,7 +18,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::panel::{At, Form, LANES, Rows, unpack};
+use super::panel::{At, Form, LANES, Rows, Unpack};
 use super::product::X;
 use super::runs::{steps, sum};
 use super::spread::{Spread, lane_sums, offsets, scales, units};
@@ -34,7 +34,7 @@ const TOKENS: usize = 3;
 
 /// Rows one after the other, bytes as they are, integer scales as pairs of words.
 #[derive(Clone, Copy)]
-struct Single;
+pub(super) struct Single;
 
 impl Form for Single {
     const ROWS: usize = ROWS;
@@ -88,6 +88,7 @@ pub(super) unsafe fn many<F: Spread>(
     p: &Product<'_>,
     x: X<'_>,
     (first, tokens): (usize, usize),
+    unpack: Unpack<Single>,
     scratch: &mut Scratch,
     out: &mut Tile<'_, f32>,
 ) {
@@ -95,7 +96,7 @@ pub(super) unsafe fn many<F: Spread>(
     let rows = out.cols();
     for top in rows.clone().step_by(Panel::ROWS) {
         // SAFETY: the caller has AVX2.
-        let panel = unsafe { unpack::<F, Single>(p, top..rows.end.min(top + Panel::ROWS), scratch) };
+        let panel = unsafe { unpack(p, top..rows.end.min(top + Panel::ROWS), scratch) };
         for t in (0..tokens).step_by(TOKENS) {
             let x = x.from(t * per_token);
             for (tile, rows) in panel.tiles().enumerate() {

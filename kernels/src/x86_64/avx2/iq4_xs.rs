@@ -15,7 +15,6 @@ impl Weights for Blocks {
     const FORMAT: Format = Format::IQ4_XS;
     const SIGNED: bool = true;
     const MOST: u8 = 127;
-    const SPANS: usize = 2;
     const SUB: Sub = Sub::Runs;
     const OFFSETS: usize = 0;
 

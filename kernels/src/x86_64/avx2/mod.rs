@@ -4,10 +4,13 @@
 
 mod coarse;
 pub(crate) mod encode;
+mod fine;
 pub(super) mod iq4_nl;
 pub(super) mod iq4_xs;
 mod lanes;
 pub(super) mod mxfp4;
+mod one;
+pub(super) mod packed;
 pub(super) mod panel;
 mod product;
 pub(super) mod q2_k;
@@ -33,6 +36,7 @@ use crate::product::Product;
 use crate::scratch::Scratch;
 
 pub(crate) use quantize::quantize;
+pub(super) use quantize::{by_halves, quantize_runs};
 pub(crate) use quantize_coarse::quantize_coarse;
 
 /// The token. Kernels of this folder are picked only where it exists.
@@ -71,11 +75,27 @@ pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
 
 /// One 16-bit matrix kernel per format.
 macro_rules! formats {
-    ($($name:ident),*) => {
+    ($product:ident: $($name:ident),*) => {
         $(pub(crate) fn $name(p: &Product<'_>, scratch: &mut Scratch, out: &mut Tile<'_, f32>) {
-            product::product::<$name::Blocks>(token(), p, scratch, out);
+            product::$product::<$name::Blocks>(token(), p, scratch, out);
         })*
     };
 }
 
-formats!(q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4);
+/// The same, and what packs rows of the format; see [`crate::registry::Pack`].
+macro_rules! packed {
+    ($($name:ident),*) => {
+        formats!(product_of_packed: $($name),*);
+
+        pub(crate) mod pack {
+            use super::{packed, token};
+
+            $(pub(crate) fn $name(rows: &[u8], cols: usize, to: &mut [u8]) {
+                packed::pack::<super::$name::Blocks>(token(), rows, cols, to);
+            })*
+        }
+    };
+}
+
+formats!(product: q8_0, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4);
+packed!(q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k);

@@ -14,7 +14,6 @@ impl Weights for Blocks {
     const FORMAT: Format = Format::MXFP4;
     const SIGNED: bool = true;
     const MOST: u8 = 12;
-    const SPANS: usize = 8;
     const SUB: Sub = Sub::None;
     const OFFSETS: usize = 0;
 

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::runs::{spread, steps};
-use super::spread::Spread;
+use super::spread::{Spread, bytes, offsets, scales};
 use super::weights::Head;
 use crate::activations::GROUP;
 use crate::product::Product;
@@ -40,6 +40,42 @@ pub(in crate::x86_64) trait Form: Copy {
     /// AVX2, and `at` has room for them.
     unsafe fn put_sides<F: Spread, const N: usize>(head: &Head, at: &mut At);
 }
+
+/// Unsigned bytes in tiles of `R` rows, scales and offsets as floats.
+#[derive(Clone, Copy)]
+pub(in crate::x86_64) struct Unsigned<const R: usize>;
+
+impl<const R: usize> Form for Unsigned<R> {
+    const ROWS: usize = R;
+
+    #[inline(always)]
+    fn sides<F: Spread>() -> usize {
+        F::SCALES + F::LANE_OFFSETS
+    }
+
+    #[inline(always)]
+    unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { bytes::<F>(w, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn put_sides<F: Spread, const N: usize>(head: &Head, at: &mut At) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (scales, offsets) = (scales::<F, N>(head), offsets::<F>(head));
+            for scale in &scales[..F::SCALES] {
+                at.put_side::<Self>(*scale);
+            }
+            for offset in &offsets[..F::LANE_OFFSETS] {
+                at.put_side::<Self>(*offset);
+            }
+        }
+    }
+}
+
+/// Unpacks rows, at most [`Panel::ROWS`]. The caller has the instructions.
+pub(in crate::x86_64) type Unpack<P> = unsafe fn(&Product<'_>, Range<usize>, &mut Scratch) -> Room<P>;
 
 /// Rows of a tile, `n` of them.
 #[derive(Clone, Copy)]

@@ -13,7 +13,6 @@ impl Weights for Blocks {
     const FORMAT: Format = Format::Q2_K;
     const SIGNED: bool = false;
     const MOST: u8 = 3;
-    const SPANS: usize = 1;
     const SUB: Sub = Sub::Halves;
     const OFFSETS: usize = 16;
 

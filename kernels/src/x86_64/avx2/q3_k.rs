@@ -15,7 +15,6 @@ impl Weights for Blocks {
     const SIGNED: bool = false;
     const MOST: u8 = 7;
     const ZERO: u8 = 4;
-    const SPANS: usize = 1;
     const SUB: Sub = Sub::Halves;
     const OFFSETS: usize = 16;
 

@@ -13,7 +13,6 @@ impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_1;
     const SIGNED: bool = false;
     const MOST: u8 = 15;
-    const SPANS: usize = 8;
     const SUB: Sub = Sub::None;
     const OFFSETS: usize = 8;
 

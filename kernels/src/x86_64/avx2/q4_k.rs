@@ -13,7 +13,6 @@ impl Weights for Blocks {
     const FORMAT: Format = Format::Q4_K;
     const SIGNED: bool = false;
     const MOST: u8 = 15;
-    const SPANS: usize = 1;
     const SUB: Sub = Sub::Runs;
     const OFFSETS: usize = 8;
 

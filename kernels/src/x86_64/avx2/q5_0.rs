@@ -14,7 +14,6 @@ impl Weights for Blocks {
     const SIGNED: bool = false;
     const MOST: u8 = 31;
     const ZERO: u8 = 16;
-    const SPANS: usize = 8;
     const SUB: Sub = Sub::None;
     const OFFSETS: usize = 8;
 

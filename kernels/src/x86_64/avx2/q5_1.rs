@@ -13,7 +13,6 @@ impl Weights for Blocks {
     const FORMAT: Format = Format::Q5_1;
     const SIGNED: bool = false;
     const MOST: u8 = 31;
-    const SPANS: usize = 8;
     const SUB: Sub = Sub::None;
     const OFFSETS: usize = 8;
 

@@ -14,7 +14,6 @@ impl Weights for Blocks {
     const FORMAT: Format = Format::Q5_K;
     const SIGNED: bool = false;
     const MOST: u8 = 31;
-    const SPANS: usize = 1;
     const SUB: Sub = Sub::Runs;
     const OFFSETS: usize = 8;
 

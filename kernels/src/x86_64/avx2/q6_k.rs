@@ -15,7 +15,6 @@ impl Weights for Blocks {
     const SIGNED: bool = false;
     const MOST: u8 = 63;
     const ZERO: u8 = 32;
-    const SPANS: usize = 4;
     const SUB: Sub = Sub::Halves;
     const OFFSETS: usize = 16;
 

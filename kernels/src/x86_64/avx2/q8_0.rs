@@ -13,7 +13,6 @@ impl Weights for Blocks {
     const FORMAT: Format = Format::Q8_0;
     const SIGNED: bool = true;
     const MOST: u8 = 128;
-    const SPANS: usize = 8;
     const SUB: Sub = Sub::None;
     const OFFSETS: usize = 0;
 

@@ -1,12 +1,53 @@
 //! Quantizes activations to 16 bits; see `activations.rs` for what and why.
+//!
+//! ```text
+//! halves   even values and odd ones, planes upper bytes and lower ones: of every step of N runs N vectors of 8 lanes of four columns (runs.rs)
+//! sums16   of columns 0 to 15 of every run, then of columns 16 to 31
+//! ```
 
 use std::arch::x86_64::*;
 
+use super::quantize_coarse::{spread_group, spread_runs};
 use super::token;
-use crate::activations::{GROUP, Group, Half, Halves, LARGEST, scale_of};
+use crate::activations::{GROUP, GROUP_LINES, Group, Half, Halves, LARGEST, scale_of};
 
 /// Quantizes one row into `halves` and `groups`, `x.len().div_ceil(256)` of them.
-pub(crate) fn quantize(x: &[f32], halves: Halves<'_>, groups: &mut [Group]) {
+pub(crate) fn quantize(x: &[f32], [even, odd]: Halves<'_>, groups: &mut [Group]) {
+    quantize_runs(x, [&mut *even, &mut *odd], groups);
+    for (g, (group, halves)) in groups.iter_mut().zip(even.iter_mut().zip(odd)).enumerate() {
+        by_halves(group);
+        let len = x.len() - g * GROUP;
+        // SAFETY: the token proves that the instructions are there.
+        unsafe { spread_all(len, group, halves) }
+    }
+}
+
+/// Sums of sixteen, run by run, become those of first halves of runs, then those of second ones.
+pub(in crate::x86_64) fn by_halves(group: &mut Group) {
+    let sums = group.sums16;
+    for (run, pair) in sums.as_chunks::<2>().0.iter().enumerate() {
+        (group.sums16[run], group.sums16[run + 8]) = (pair[0], pair[1]);
+    }
+}
+
+/// Spreads halves and planes of a group of `len` columns, which stand run by run.
+#[target_feature(enable = "avx2")]
+fn spread_all(len: usize, group: &mut Group, (even, odd): (&mut Half, &mut Half)) {
+    for half in [even, odd] {
+        let runs = *half;
+        spread_runs(len, |run| &runs.0[run], half);
+    }
+    let mut planes = [Half([[0; 32]; GROUP_LINES]); 2];
+    for (plane, to) in planes.iter_mut().enumerate() {
+        spread_group(len, &group.planes, plane, to);
+    }
+    for (j, to) in group.planes.iter_mut().enumerate() {
+        to.0 = [0, 1].map(|plane| planes[plane].0[j].map(|byte| byte as i8));
+    }
+}
+
+/// The same, run by run: halves of even and odd values, planes in order, and `sums16` of the first and the second half of a run.
+pub(in crate::x86_64) fn quantize_runs(x: &[f32], halves: Halves<'_>, groups: &mut [Group]) {
     token();
     assert_eq!(groups.len(), x.len().div_ceil(GROUP));
     assert!(halves.iter().all(|half| half.len() == groups.len()));
@@ -103,7 +144,7 @@ mod tests {
     fn quantized(x: &[f32]) -> Vec<([Half; 2], Group)> {
         let mut to = Activations::new(1, x.len());
         let (halves, groups) = to.shape(1, x.len());
-        quantize(x, halves, groups);
+        quantize_runs(x, halves, groups);
         let [even, odd] = to.halves;
         even.into_iter().zip(odd).map(|(even, odd)| [even, odd]).zip(to.groups).collect()
     }

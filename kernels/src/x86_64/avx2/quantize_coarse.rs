@@ -88,13 +88,19 @@ pub(in crate::x86_64) fn spread_group(
     plane: usize,
     to: &mut Half,
 ) {
+    spread_runs(len, |run| bytemuck::cast_ref(&planes[run].0[plane]), to);
+}
+
+/// Spreads runs of a group of `len` columns; more are cut off.
+#[target_feature(enable = "avx2")]
+pub(in crate::x86_64) fn spread_runs<'r>(len: usize, of: impl Fn(usize) -> &'r [u8; 32], to: &mut Half) {
     let to = to.0.as_mut_ptr().cast::<__m256i>();
     for (first, runs) in steps(len.div_ceil(32).min(GROUP_LINES)) {
         // SAFETY: a step's runs are inside the group, both here and there; AVX2 is there.
         unsafe {
             let mut v = [_mm256_setzero_si256(); 8];
-            for (v, run) in v.iter_mut().zip(&planes[first..first + runs]) {
-                *v = _mm256_load_si256(run.0[plane].as_ptr().cast());
+            for (i, v) in v[..runs].iter_mut().enumerate() {
+                *v = _mm256_loadu_si256(of(first + i).as_ptr().cast());
             }
             match runs {
                 8 => spread::<8>(&mut v),

@@ -52,8 +52,6 @@ pub(in crate::x86_64) trait Weights {
     const MOST: u8;
     /// `q` of the value 0, where offsets only say that.
     const ZERO: u8 = 0;
-    /// Spans in a group: 8 (of 32 values; without integer scales always), 4, 2 or 1 (of 256).
-    const SPANS: usize;
     /// Integer scales.
     const SUB: Sub;
     /// Offsets in a group: 0, 8 (per 32 values) or 16 (per 16 values).
@@ -110,13 +108,6 @@ pub(in crate::x86_64) fn opaque_count(mut n: usize) -> usize {
     // SAFETY: no instruction is emitted.
     unsafe { asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
     n
-}
-
-/// Makes the optimizer keep `x` in memory and read it from there from here on.
-#[inline(always)]
-pub(in crate::x86_64) fn settle<T>(x: &mut T) {
-    // SAFETY: no instruction is emitted.
-    unsafe { asm!("/* {0} */", in(reg) x, options(nostack, preserves_flags)) };
 }
 
 /// The f16 at the start of `blocks` blocks of `stride` bytes, as f32; zeros after them.

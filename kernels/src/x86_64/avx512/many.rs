@@ -3,18 +3,15 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::avx2::panel::{At, Form, LANES, Room, Rows};
+use super::super::avx2::panel::{self, Form, LANES, Room, Rows, Unpack};
 use super::super::avx2::runs::steps;
-use super::super::avx2::spread::{Spread, bytes, lane_sums, offsets, scales, units};
-use super::super::avx2::weights::{Head, opaque_count};
+use super::super::avx2::spread::{Spread, lane_sums, units};
+use super::super::avx2::weights::opaque_count;
 use super::product::X;
 use crate::activations::{GROUP, Group, Half};
 use crate::pool::Tile;
 use crate::product::{Product, Residual};
 use crate::scratch::{Panel, Scratch};
-
-/// Unpacks rows, at most [`Panel::ROWS`]. The caller has the instructions.
-pub(super) type Unpack = unsafe fn(&Product<'_>, Range<usize>, &mut Scratch) -> Room<Unsigned>;
 
 /// Registers of weights in a tile, of two rows each, and tokens: 12 sums, 12 totals, 4 weights, 1 activation.
 const PAIRS: usize = 4;
@@ -25,44 +22,14 @@ const ROWS: usize = 2 * PAIRS;
 const BLOCK: usize = 6;
 
 /// Unsigned bytes.
-#[derive(Clone, Copy)]
-pub(super) struct Unsigned;
-
-impl Form for Unsigned {
-    const ROWS: usize = ROWS;
-
-    #[inline(always)]
-    fn sides<F: Spread>() -> usize {
-        F::SCALES + F::LANE_OFFSETS
-    }
-
-    #[inline(always)]
-    unsafe fn bytes<F: Spread>(w: *const u8, b: usize) -> __m256i {
-        // SAFETY: the caller's promise.
-        unsafe { bytes::<F>(w, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn put_sides<F: Spread, const N: usize>(head: &Head, at: &mut At) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (scales, offsets) = (scales::<F, N>(head), offsets::<F>(head));
-            for scale in &scales[..F::SCALES] {
-                at.put_side::<Unsigned>(*scale);
-            }
-            for offset in &offsets[..F::LANE_OFFSETS] {
-                at.put_side::<Unsigned>(*offset);
-            }
-        }
-    }
-}
+pub(super) type Unsigned = panel::Unsigned<ROWS>;
 
 /// `unpack` makes a panel of some of the product's rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn many<F: Spread>(
     p: &Product<'_>,
     x: X<'_>,
-    unpack: Unpack,
+    unpack: Unpack<Unsigned>,
     scratch: &mut Scratch,
     out: &mut Tile<'_, f32>,
 ) {

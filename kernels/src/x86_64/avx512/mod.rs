@@ -38,20 +38,5 @@ macro_rules! formats {
     };
 }
 
-/// The same, and what packs rows of the format; see [`crate::registry::Pack`].
-macro_rules! packed {
-    ($($name:ident),*) => {
-        formats!(product_of_packed: $($name),*);
-
-        pub(crate) mod pack {
-            use super::{avx2, packed, token};
-
-            $(pub(crate) fn $name(rows: &[u8], cols: usize, to: &mut [u8]) {
-                packed::pack::<avx2::$name::Blocks>(token(), rows, cols, to);
-            })*
-        }
-    };
-}
-
 formats!(product: q8_0, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4);
-packed!(q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k);
+formats!(product_of_packed: q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k);

@@ -12,13 +12,8 @@ use crate::activations::{GROUP, Group, Halves};
 /// Quantizes one row to 16 bits into `halves` and `groups`, `x.len().div_ceil(256)` of them.
 pub(crate) fn quantize(x: &[f32], [upper, lower]: Halves<'_>, groups: &mut [Group]) {
     token();
-    avx2::quantize(x, [&mut *upper, &mut *lower], groups);
-    for group in groups.iter_mut() {
-        let sums = group.sums16;
-        for (run, pair) in sums.as_chunks::<2>().0.iter().enumerate() {
-            (group.sums16[run], group.sums16[run + 8]) = (pair[0], pair[1]);
-        }
-    }
+    avx2::quantize_runs(x, [&mut *upper, &mut *lower], groups);
+    groups.iter_mut().for_each(avx2::by_halves);
     for (g, (group, (upper, lower))) in groups.iter().zip(upper.iter_mut().zip(lower)).enumerate() {
         // SAFETY: the token proves that the instructions are there.
         unsafe {

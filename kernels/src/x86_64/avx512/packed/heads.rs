@@ -1,10 +1,8 @@
 //! Scales and offsets of two packed rows, format by format.
 
 use std::arch::x86_64::*;
-use std::ptr::copy_nonoverlapping;
 
 use super::super::super::avx2::spread::Spread;
-use super::super::super::avx2::weights::Weights;
 use super::super::super::avx2::{q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k};
 use super::{Heads, Packed};
 
@@ -28,33 +26,10 @@ unsafe fn offsets<const N: usize>(at: *const u8) -> __m512 {
     unsafe { _mm512_maskz_mov_ps(if N == 8 { 0xffff } else { 0x0f0f }, halves::<N>(at)) }
 }
 
-/// Copies the f16 at `at` of `N` blocks to where [`halves`] wants those of `row`.
-#[inline(always)]
-unsafe fn gather<F: Weights, const N: usize>(group: *const u8, at: usize, row: usize, to: *mut u8) {
-    for b in 0..N {
-        let from = b * F::FORMAT.block_bytes() + at;
-        // SAFETY: there are so many blocks, and room for so many f16 of two rows.
-        unsafe { copy_nonoverlapping(group.add(from), to.add(2 * (N * row + b)), 2) };
-    }
-}
-
 /// Blocks of 32 with a scale, and an offset where lanes have one: `[scale][offset]`.
 macro_rules! blocks {
-    ($($name:ident $bits:literal),*) => {$(
+    ($($name:ident),*) => {$(
         impl Packed for $name::Blocks {
-            const BITS: usize = $bits;
-
-            #[inline(always)]
-            unsafe fn pack_head<const N: usize>(group: *const u8, row: usize, heads: *mut u8) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    gather::<Self, N>(group, 0, row, heads);
-                    if Self::LANE_OFFSETS == 1 {
-                        gather::<Self, N>(group, 2, row, heads.add(4 * N));
-                    }
-                }
-            }
-
             #[inline(always)]
             unsafe fn heads<const N: usize>(heads: *const u8) -> Heads {
                 // SAFETY: the caller's promise.
@@ -70,20 +45,12 @@ macro_rules! blocks {
     )*};
 }
 
-blocks!(q4_0 4, q4_1 4, q5_0 5, q5_1 5);
+blocks!(q4_0, q4_1, q5_0, q5_1);
 
 /// The first 16 bytes of both rows' blocks, as stored.
 macro_rules! nested {
-    ($($name:ident $bits:literal),*) => {$(
+    ($($name:ident),*) => {$(
         impl Packed for $name::Blocks {
-            const BITS: usize = $bits;
-
-            #[inline(always)]
-            unsafe fn pack_head<const N: usize>(group: *const u8, row: usize, heads: *mut u8) {
-                // SAFETY: the caller's promise.
-                unsafe { copy_nonoverlapping(group, heads.add(16 * row), 16) }
-            }
-
             #[inline(always)]
             unsafe fn heads<const N: usize>(heads: *const u8) -> Heads {
                 // SAFETY: the caller's promise.
@@ -93,7 +60,7 @@ macro_rules! nested {
     )*};
 }
 
-nested!(q4_k 4, q5_k 5);
+nested!(q4_k, q5_k);
 
 /// Both rows' `sc` and `m`, eight 6-bit numbers each, taken apart as in [`q4_k::head_of`].
 #[inline(always)]
@@ -131,21 +98,6 @@ unsafe fn nested(heads: *const u8) -> Heads {
 
 /// The `sc` of the first 16 columns of all runs of both rows, those of the others, then both `d`.
 impl Packed for q6_k::Blocks {
-    const BITS: usize = 6;
-
-    #[inline(always)]
-    unsafe fn pack_head<const N: usize>(group: *const u8, row: usize, heads: *mut u8) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            for run in 0..8 {
-                for half in 0..2 {
-                    *heads.add(16 * half + 8 * row + run) = *group.add(192 + 2 * run + half);
-                }
-            }
-            copy_nonoverlapping(group.add(208), heads.add(32 + 2 * row), 2);
-        }
-    }
-
     #[inline(always)]
     unsafe fn heads<const N: usize>(heads: *const u8) -> Heads {
         // SAFETY: the caller's promise.

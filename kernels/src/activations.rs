@@ -5,8 +5,7 @@
 //! q = 256 * high + low,           high: -127 ..= 127, low: -128 ..= 127
 //! ```
 //! 16 bits and not 8: `vpmaddwd` makes as many products per instruction as the 8-bit `vpmaddubsw` + `vpmaddwd` pair,
-//! so on AVX2 the precision is free, but where sums of 8-bit products fit 16 bits (coarse tokens). A group of 256 spans the super-blocks of the K-quants, whose integer scales then
-//! stay inside the integer sum. The error of one value is at most `max / 65278`: even where one outlier is 300 times
+//! so on AVX2 the precision is free, but where sums of 8-bit products fit 16 bits (coarse tokens). A group of 256 spans the super-blocks of the K-quants. The error of one value is at most `max / 65278`: even where one outlier is 300 times
 //! the group's root mean square it is 0.5% of that root mean square, what 8 bits per 32 values have without outliers.
 //!
 //! Coarse tokens ([`cchaha_plan::Batch::coarse`]) have 8 bits where a kernel can make use of that: per run of 32 values
@@ -39,25 +38,28 @@ pub(crate) fn scale_of(largest: f32, most: i16) -> (f32, f32) {
     }
 }
 
-/// 32 weights on one cache line, even ones first: a kernel that holds them as bytes gets the even ones by a mask and the odd ones by a
-/// shift.
+/// A cache line, of which panels of weights are made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [i16; 32]);
 
-/// The same 32 values in order, as bytes: `high`, then `low`.
+/// The same 32 values as bytes: `high`, then `low`. On AVX2 spread as the halves are, else in order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
 pub(crate) struct Planes(pub(crate) [[i8; 32]; 2]);
 
-/// Which of a group's values stand where in its halves and `sums16`.
+/// Which of a group's values stand where in its halves, planes and `sums16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Even and odd values.
+    /// Even and odd values, run by run: AArch64.
+    #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "it is AArch64's"))]
     Runs,
-    /// Runs side by side, as the AVX-512 kernels want it.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 is x86-64's"))]
-    Spread,
+    /// Even and odd values, runs side by side, and so the planes: AVX2.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "it is x86-64's"))]
+    Words,
+    /// Upper and lower bytes, runs side by side: AVX-512.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "it is x86-64's"))]
+    Bytes,
 }
 
 /// Lines in a group.

@@ -133,10 +133,10 @@ const fn i16_row(name: &'static str, isa: Isa, formats: &'static [Format], produ
     let quantize = match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => {
-            Quantize { layout: Layout::Spread, row: avx512::quantize, coarse: Some(avx2::quantize_coarse) }
+            Quantize { layout: Layout::Bytes, row: avx512::quantize, coarse: Some(avx2::quantize_coarse) }
         }
         #[cfg(target_arch = "x86_64")]
-        _ => Quantize { layout: Layout::Runs, row: avx2::quantize, coarse: Some(avx2::quantize_coarse) },
+        _ => Quantize { layout: Layout::Words, row: avx2::quantize, coarse: Some(avx2::quantize_coarse) },
         #[cfg(target_arch = "aarch64")]
         _ => Quantize { layout: Layout::Runs, row: dotprod::quantize, coarse: None },
     };

@@ -7,7 +7,7 @@ use crate::activations::{GROUP, GROUP_LINES, Line};
 pub(crate) struct Scratch {
     /// Dequantized weight rows.
     pub(crate) floats: Vec<f32>,
-    /// Weight rows in 16 bits; with AVX-512 in 8; on AArch64 in 8 as well, with their scales and offsets.
+    /// Weight rows in 8 bits; on AArch64 with their scales and offsets.
     pub(crate) lines: Vec<Line>,
     /// Scales and offsets of those.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "they stand with the rows"))]
@@ -27,7 +27,7 @@ pub(crate) struct Scratch {
 /// What an empty panel is filled with.
 pub(crate) const NO_LINE: Line = Line([0; 32]);
 
-/// Size of a panel of weight rows in 16 bits.
+/// Size of a panel of unpacked weight rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panel {
     pub(crate) lines: usize,

@@ -129,7 +129,8 @@ impl Step {
                 let zeros = if N < 8 && F::BYTE_ZERO != 0 { self.zeros::<F, N>(t) } else { zero };
                 for r in 0..ROWS {
                     let side = |i: usize| _mm256_loadu_ps(self.sides.add((i * ROWS + r) * LANES));
-                    let mut sides = Sides { scale: [_mm256_setzero_ps(); 2], offset: [_mm256_setzero_ps(); 2] };
+                    let mut sides =
+                        Sides { scale: [_mm256_setzero_ps(); 2], offset: [_mm256_setzero_ps(); 2] };
                     for i in 0..F::SCALES {
                         sides.scale[i] = side(i);
                     }

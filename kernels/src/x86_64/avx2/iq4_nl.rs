@@ -1,4 +1,4 @@
-//! IQ4_NL: w = codebook[q], |w| <= 127; 4 products per lane: 4 * 127 * 32639 < 2^31.
+//! IQ4_NL: q is a number of the codebook, |q| <= 127.
 
 use std::arch::x86_64::*;
 

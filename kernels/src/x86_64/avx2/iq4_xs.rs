@@ -1,5 +1,4 @@
-//! IQ4_XS: w = codebook[q] * (sc - 32), |w| <= 127 * 32 = 4064; spans of 128, so 16 products per lane:
-//! 16 * 4064 * 32639 = 2122318336 < 2^31.
+//! IQ4_XS: q is a number of the codebook, |q| <= 127, scaled by sc - 32 for each run.
 
 use std::arch::x86_64::*;
 
@@ -25,7 +24,7 @@ impl Weights for Blocks {
             let d = half(group);
             let high = group.add(2).cast::<u16>().read_unaligned();
             let mut head = Head::EMPTY;
-            (head.scale[0], head.scale[1]) = (d, d);
+            head.scale[0] = d;
             for k in 0..8 {
                 let low = group.add(4 + k / 2).read() >> (4 * (k % 2)) & 15;
                 let sc = i16::from(low) + ((high >> (2 * k) & 3) << 4) as i16 - 32;

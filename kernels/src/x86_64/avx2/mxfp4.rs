@@ -1,4 +1,4 @@
-//! MXFP4: w = twice the E2M1 number, |w| <= 12; 4 products per lane: 4 * 12 * 32639 < 2^31.
+//! MXFP4: q is twice the E2M1 number, |q| <= 12.
 
 use std::arch::x86_64::*;
 

@@ -163,7 +163,8 @@ impl Sums {
                 let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(q));
                 let odd = _mm256_srai_epi16::<8>(q);
                 let [x_even, x_odd] = x.halves.map(|half| _mm256_load_si256(half.add(j)));
-                let products = _mm256_add_epi32(_mm256_madd_epi16(even, x_even), _mm256_madd_epi16(odd, x_odd));
+                let products =
+                    _mm256_add_epi32(_mm256_madd_epi16(even, x_even), _mm256_madd_epi16(odd, x_odd));
                 *dot = if j == 0 { products } else { _mm256_add_epi32(*dot, products) };
                 return;
             }
@@ -171,8 +172,11 @@ impl Sums {
             for plane in 0..2 {
                 let products = _mm256_maddubs_epi16(q, _mm256_load_si256(planes.add(plane)));
                 let words = &mut self.words[plane];
-                *words =
-                    if j.is_multiple_of(together::<F>()) { products } else { _mm256_add_epi16(*words, products) };
+                *words = if j.is_multiple_of(together::<F>()) {
+                    products
+                } else {
+                    _mm256_add_epi16(*words, products)
+                };
             }
             if (j + 1).is_multiple_of(together::<F>()) || j + 1 == N {
                 let upper = _mm256_madd_epi16(self.words[0], _mm256_set1_epi16(256));

@@ -19,6 +19,10 @@
 //! software prefetch; two rows half a matrix apart 21.6, but only in parts of 256 KiB and more, which small matrices do not have.
 //!
 //! Many tokens: `fine.rs`, coarse ones `coarse.rs`.
+//!
+//! One thread, 4864 x 1024 weights in cache (2-core AMD EPYC Zen 4 without AVX-512, 2026-11), GB/s of weights, as stored and packed: Q4_0 11.3 and 18.3,
+//! Q5_0 9.2 and 17.2, Q4_K 10.1 and 14.8, Q6_K 10.7 and 17.1; Q8_0 as stored 19.9. G operations per second, 64 tokens in 16 bits and coarse: Q4_0 91 and
+//! 129, Q5_0 87 and 110, Q4_K 73 and 119, Q6_K 66 and 108, Q8_0 83 and 77.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -78,7 +82,8 @@ pub(super) fn product_of_packed<F: Packed>(
         start % packed::ROWS == 0 && (end % packed::ROWS == 0 || end == p.rows),
         "no part cuts four rows"
     );
-    let (fine, coarse) = (packed::unpack_packed::<F, _> as Unpack<_>, packed::unpack_packed::<F, _> as Unpack<_>);
+    let (fine, coarse) =
+        (packed::unpack_packed::<F, _> as Unpack<_>, packed::unpack_packed::<F, _> as Unpack<_>);
     tokens::<F>(Read { one: packed::one::<F>, fine, coarse }, p, scratch, out);
 }
 

@@ -1,4 +1,4 @@
-//! Q2_K: w = q * sc <= 3 * 15 = 45; 32 products per lane: 32 * 45 * 32639 < 2^31.
+//! Q2_K: q <= 3, scaled by sc <= 15 for each half of a run.
 
 use std::arch::x86_64::*;
 

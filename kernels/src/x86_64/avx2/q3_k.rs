@@ -1,4 +1,4 @@
-//! Q3_K: w = q * (sc - 32) with q <= 7, 4 above the value; 32 products per lane: 32 * 224 * 32639 = 233956352 < 2^31
+//! Q3_K: q <= 7, 4 above the value, scaled by sc - 32 for each half of a run.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! Q4_0: w = q <= 15, 8 above the value; 4 products per lane: 4 * 15 * 32639 < 2^31.
+//! Q4_0: q <= 15, 8 above the value.
 
 use std::arch::x86_64::*;
 

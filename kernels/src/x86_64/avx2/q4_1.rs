@@ -1,4 +1,4 @@
-//! Q4_1: w = q <= 15; 4 products per lane: 4 * 15 * 32639 < 2^31.
+//! Q4_1: q <= 15.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! Q4_K: w = q * sc <= 15 * 63 = 945; 32 products per lane: 32 * 945 * 32639 = 987003360 < 2^31.
+//! Q4_K: q <= 15, scaled by sc <= 63 for each run.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! Q5_0: w = q <= 31, 16 above the value; 4 products per lane: 4 * 31 * 32639 < 2^31.
+//! Q5_0: q <= 31, 16 above the value.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! Q5_1: w = q <= 31; 4 products per lane: 4 * 31 * 32639 < 2^31.
+//! Q5_1: q <= 31.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! Q5_K: w = q * sc <= 31 * 63 = 1953; 32 products per lane: 32 * 1953 * 32639 = 2039806944 < 2^31.
+//! Q5_K: q <= 31, scaled by sc <= 63 for each run.
 
 use std::arch::x86_64::*;
 

@@ -1,5 +1,4 @@
-//! Q6_K: w = q * sc with q <= 63, 32 above the value, and |sc| <= 128; spans of 64, so 8 products per lane:
-//! 8 * 63 * 128 * 32639 = 2105607168 < 2^31.
+//! Q6_K: q <= 63, 32 above the value, scaled by |sc| <= 128 for each half of a run.
 
 use std::arch::x86_64::*;
 
@@ -24,7 +23,7 @@ impl Weights for Blocks {
         unsafe {
             let d = half(group.add(208));
             let mut head = Head::EMPTY;
-            head.scale[..4].fill(d);
+            head.scale[0] = d;
             let bytes = bytes16(group.add(192));
             _mm256_storeu_si256(head.sub.as_mut_ptr().cast(), _mm256_cvtepi8_epi16(bytes));
             let zero = _mm256_set1_ps(-f32::from(Self::ZERO) * d);

@@ -1,4 +1,4 @@
-//! What the AVX-512 loops take from a format: AVX2's unpacking, and its scales as eight f32 lanes.
+//! What the loops take from a format: its scales as eight f32 lanes.
 //!
 //! ```text
 //! value = scale[lane (, half)] * w + offset[lane (, half)],   w = q - zero

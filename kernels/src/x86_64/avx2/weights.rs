@@ -4,17 +4,18 @@
 //! because a closure that is not inlined is compiled without AVX2.
 //!
 //! Zen has two shuffle ports for four vector pipes, and the optimizer spends them freely: it turns a load that broadcasts
-//! into a load and a shuffle. [`opaque`] and [`settle`] hide values from it where that cost up to half the speed.
+//! into a load and a shuffle. [`opaque`] hides values from it where that cost up to half the speed.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::sync::LazyLock;
 
 use cchaha_plan::Format;
 
 /// Scales and offsets of a group of 256 values.
 #[derive(Clone, Copy)]
 pub(in crate::x86_64) struct Head {
-    /// f32 scale of every span.
+    /// Scales: of every block of 32, or, where there are integer scales, the same one that those are multiplied by.
     pub(in crate::x86_64) scale: [f32; 8],
     /// Offsets per 32 or per 16 values; see [`Weights::OFFSETS`].
     pub(in crate::x86_64) offset: [f32; 16],
@@ -40,10 +41,8 @@ pub(in crate::x86_64) enum Sub {
 /// A format, 256 values at a time.
 ///
 /// ```text
-/// value = scale[span] * w + offset[..],   w = q * sub[..] or q
+/// value = scale * sub[..] * q + offset[..],   without integer scales scale[..] * q + offset[..]
 /// ```
-/// A span is summed in i32: with |x| <= [`crate::activations::LARGEST`], `32 / SPANS` products per lane and |w| as each
-/// format states, the sum must stay below 2^31 = 2147483648. The bound stands in every format's header.
 pub(in crate::x86_64) trait Weights {
     const FORMAT: Format;
     /// Whether `q` is an i8. If not it is a u8 of at most 63, so that two products with an i8 fit 16 bits.
@@ -72,21 +71,36 @@ pub(in crate::x86_64) trait Weights {
     unsafe fn load(group: *const u8, b: usize) -> __m256i;
 }
 
-/// Bytes between what is read and what is asked for.
-const AHEAD: usize = 8192;
+/// Bytes between what is read and what is asked for: 8192 where the first cache has 48 KiB, else 4096.
+///
+/// Tokens/s of decoding with two threads by distance. AMD EPYC Zen 5 (48 KiB, 83 GB/s, AVX-512, 2026-11), Qwen2.5-Coder-0.5B Q4_K_M, medians of four: packed rows
+/// that do not ask, and 2048, 101, 4096 121 to 131, 8192 137, 12288 134. EPYC Zen 4 (32 KiB, 35 GB/s, AVX2, 2026-11), three turns: Q8_0 as stored 4096
+/// 43, 54 and 53, 8192 39, 45 and 43, 2048 and 16384 between them; the 1.5B Q4_K_M, packed, 4096 20, 26 and 26, 8192 17, 24 and 25.
+static AHEAD: LazyLock<usize> = LazyLock::new(|| if first_cache() >= 48 << 10 { 8192 } else { 4096 });
 
-/// Asks for so many bytes behind `at`, before they are read: the hardware's own requests stop where a page of memory does.
-/// Decoding on AVX-512, packed rows and others, two threads, tokens/s by distance, 0 for packed rows that do not ask (AMD EPYC Zen 5, which reads 83 GB/s,
-/// 2026-11; Qwen2.5-Coder-0.5B Q4_K_M, medians of four): 0 and 2048 101, 4096 121 to 131, 8192 137, 12288 134. On a Zen 4 that reads 35 GB/s rows
-/// as stored had 1.13 at 1024 to 4096 and less at 8192, and packed rows, which saturate it alone, 0.97 at 8192.
+/// Bytes of the first data cache, 0 where the processor does not say.
+fn first_cache() -> usize {
+    // Intel's leaf and AMD's, which read alike.
+    let leaves =
+        [(0, 4), (0x8000_0000, 0x8000_001d)].into_iter().filter(|(top, leaf)| __cpuid(*top).eax >= *leaf);
+    let caches = leaves.flat_map(|(_, leaf)| (0..8).map(move |i| __cpuid_count(leaf, i)));
+    let first = caches.into_iter().find(|cache| cache.eax & 0x1f == 1 && cache.eax >> 5 & 7 == 1);
+    first.map_or(0, |cache| {
+        let field = |shift: u32, bits: u32| (cache.ebx >> shift & ((1 << bits) - 1)) as usize + 1;
+        field(22, 10) * field(12, 10) * field(0, 12) * (cache.ecx as usize + 1)
+    })
+}
+
+/// Asks for so many bytes some way behind `at`, before they are read: the hardware's own requests stop where a page of memory does.
 ///
 /// # Safety
 /// SSE.
 #[inline(always)]
 pub(in crate::x86_64) unsafe fn ahead(at: *const u8, bytes: usize) {
+    let distance = *AHEAD;
     for line in 0..bytes.div_ceil(64) {
         // SAFETY: the caller's promise; any address may be asked for.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + 64 * line).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(distance + 64 * line).cast()) };
     }
 }
 

@@ -160,7 +160,7 @@ impl Packed for q6_k::Blocks {
         unsafe {
             let mut head = Head::EMPTY;
             let d = half(heads.add(32 + 2 * row));
-            head.scale[..4].fill(d);
+            head.scale[0] = d;
             for (i, (sub, offset)) in head.sub.iter_mut().zip(&mut head.offset).enumerate() {
                 *sub = i16::from(*heads.add(16 * (i % 2) + 8 * row + i / 2) as i8);
                 *offset = f32::from(*sub) * (-f32::from(Self::ZERO) * d);

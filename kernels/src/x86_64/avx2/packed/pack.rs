@@ -62,8 +62,11 @@ unsafe fn pack_row<F: Packed, const N: usize>(group: *const u8, r: usize, to: *m
             let shared = N == 4;
             let (first, start) = if shared { (0, 4 * pair) } else { (plane * (8 / upper), 0) };
             let place = place(N / 2 + plane);
-            let mut all =
-                if shared && pair == 1 { _mm256_loadu_si256(place.cast_const()) } else { _mm256_setzero_si256() };
+            let mut all = if shared && pair == 1 {
+                _mm256_loadu_si256(place.cast_const())
+            } else {
+                _mm256_setzero_si256()
+            };
             for j in 0..N / upper {
                 let v = bits(_mm256_srli_epi16::<4>(q[first + j]), (1 << upper) - 1);
                 all = _mm256_or_si256(all, left(v, start + j * upper));

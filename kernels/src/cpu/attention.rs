@@ -1,12 +1,12 @@
 //! Attention over splits of the sequences: all of them by one thread, or, where there are few tokens, by all threads.
 
+use cchaha_plan::{PAGE_CELLS, Result};
+
 use crate::attention::{Attend, Sums, TILE};
 use crate::kv::zeroed;
 use crate::pool::{Grid, Pool, Tile};
 use crate::registry;
 use crate::scratch::Scratch;
-
-use cchaha_plan::{PAGE_CELLS, Result};
 
 /// Sums of splits until they are added up.
 #[derive(Debug, Default)]

@@ -11,6 +11,10 @@
 //! K or V vector serves six rows. A row sees its pages in the sequence's order whatever tile it is in, and a page it does not see
 //! leaves its state as it was: results do not depend on batch mates or threads.
 //!
+//! SmolLM2-135M (3 heads to a KV head, head_dim 64), a prompt of 4096 tokens, tokens/s of the whole model with two threads in one run (AMD EPYC Zen 4, AVX2,
+//! 2026-11): 218 where a closure, which is not inlined, gathered the accumulators; 280 with loops; 333 with six rows across tokens and queries packed
+//! side by side. Six rows whose queries lie where they are lost: 204 of 254 at 6144 tokens, for pointers and checks left the registers.
+//!
 //! Pages are checked as a whole first (least and greatest position); only a page that is partly visible looks at its
 //! cells. Values of cells that nobody in the tile sees are zeroed in the scratch copy or not read, so what an evicted cell holds never
 //! matters.

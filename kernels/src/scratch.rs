@@ -38,6 +38,9 @@ pub(crate) struct Panel {
 impl Panel {
     /// Weight rows unpacked together.
     pub(crate) const ROWS: usize = 16;
+    /// Tokens that go through a panel together.
+    #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "tiles of x86-64 have sizes of their own"))]
+    pub(crate) const TOKENS: usize = 8;
     /// Tokens whose sums wait at a time.
     pub(crate) const TOTALS: usize = 192;
     /// Scales (8), offsets (16) and integer scales (16) of a group.

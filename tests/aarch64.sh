@@ -2,7 +2,8 @@
 # The kernels on AArch64: the tests of plans, files and kernels, and the conformance suite over every row of the registry.
 # On an AArch64 machine they run as they are, elsewhere under qemu's user emulation with every feature it knows (dotprod and
 # i8mm among them). What is missing is installed on Debian and Ubuntu, for which arm64 becomes a foreign architecture of
-# the system; otherwise it is printed. Not part of tests/run.sh: emulated, it takes many minutes.
+# the system; otherwise it is printed. Emulated, all of it takes many minutes; tests/run.sh runs it in CI with one case in eight of the
+# large suites (CCHAHA_ONE_IN=8).
 # Arguments go to the conformance suite: tests/aarch64.sh matmul::
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -91,4 +91,8 @@ else
   step "tests of the crates" cargo test --workspace --release --exclude cchaha-tests
   step "tests of the whole" cargo test --package cchaha-tests --release "${suite[@]}"
 fi
+# The kernels for AArch64. An emulator is slow: of the large suites some cases.
+if [ "${CI:-}" = true ] && [ "$(uname -m)" = x86_64 ]; then
+  step "kernels for AArch64, emulated" env CCHAHA_ONE_IN=8 tests/aarch64.sh
+fi
 echo "==> done in $SECONDS s" >&2

@@ -14,7 +14,7 @@ pub fn program(name: &str) -> PathBuf {
     BUILT.get_or_init(build).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// Builds every program: features are then those of the whole workspace, and nothing is compiled twice.
+/// Builds every program, and tests: features are then those that `cargo test --workspace` has, and nothing is compiled twice.
 fn build() -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
     let profile_dir = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
@@ -25,7 +25,7 @@ fn build() -> PathBuf {
         None => panic!("no profile in {}", profile_dir.display()),
     };
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile, "--target-dir"])
+        .args(["build", "--quiet", "--workspace", "--bins", "--tests", "--profile", profile, "--target-dir"])
         .arg(target_dir)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()

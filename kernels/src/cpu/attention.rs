@@ -71,7 +71,7 @@ impl Partial {
         let (tokens, group, width) = (a.batch.tokens.len(), a.group(), a.width());
         let (heads, splits) = (a.cache.spec.n_kv_heads, a.splits());
         let tiles = Grid::new(out, tokens, heads * width, TILE, width);
-        if !(1..=TILE).contains(&tokens) || splits == 1 || pool.threads() == 1 {
+        if tokens > TILE || splits == 1 || pool.threads() == 1 {
             pool.run(scratch, tiles, |scratch, _, mut tile| whole(kernel, a, scratch, &mut tile));
             return;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bound::{TINY, U, U16, compare};
 use crate::model::{Fold, Model, Scene};
 use crate::random::Random;
-use crate::subjects::{Ratios, oracle, subjects, whole_backends};
+use crate::subjects::{Ratios, fewer_cases, oracle, subjects, whole_backends};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
@@ -306,7 +306,8 @@ fn long_sequences() {
     let mut random = Random(47);
     let far = MaskRule { sinks: 4, ..MaskRule::sliding(1300) };
     let near = MaskRule { sinks: 4, ..MaskRule::sliding(64) };
-    for (mask, pages, group) in [(MaskRule::CAUSAL, None, 3), (far, None, 2), (near, Some(70), 3)] {
+    let cases = [(near, Some(70), 3), (MaskRule::CAUSAL, None, 3), (far, None, 2)];
+    for (mask, pages, group) in cases.into_iter().step_by(fewer_cases()) {
         let op = if pages.is_some() { "SelectPages" } else { "Attend" };
         let mut ratios = Ratios::new(op);
         let case = Case { mask, pages, ..Case::plain(2, group, 16) };

@@ -10,7 +10,7 @@ use cchaha_plan::{
 
 use crate::model::{Model, Scene};
 use crate::random::Random;
-use crate::subjects::whole_backends;
+use crate::subjects::{fewer_cases, whole_backends};
 
 const WIDTH: usize = 256;
 const HIDDEN: usize = 512;
@@ -107,6 +107,7 @@ fn plans() -> Vec<([Format; 3], Arc<Plan>)> {
     ]
     .into_iter()
     .zip([1, 2].into_iter().cycle())
+    .step_by(fewer_cases())
     .map(|(formats, n_kv_heads)| (formats, transformer(formats, n_kv_heads, &mut random)))
     .collect()
 }

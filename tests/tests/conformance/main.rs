@@ -6,7 +6,7 @@
 //! `by_hand.rs` holds the oracle to results worked out on paper, `invariance.rs` and `rounding.rs` compare bits.
 //!
 //! `CCHAHA_ROWS=NAME` in the environment tests only rows whose name contains it, and all their cases, of which the large suites
-//! otherwise run some where a row is slow.
+//! otherwise run some where a row is slow. `CCHAHA_ONE_IN=N` makes that one in N for all rows, where the machine is slow.
 //!
 //! # Tolerances
 //!

@@ -5,7 +5,7 @@ use cchaha_plan::{Activation, Format, Op, Routing, Rows, Shape};
 use crate::bound::{Bound, RUN, Rounding, U, Weights, within};
 use crate::model::{Model, Scene};
 use crate::random::Random;
-use crate::subjects::{Ratios, Subject, oracle, subjects};
+use crate::subjects::{Ratios, Subject, fewer_cases, oracle, subjects};
 
 /// Activations a kernel meets.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -278,6 +278,9 @@ fn experts() {
                 (7, 3, Routing::TopKThenSoftmax),
                 (5, 5, Routing::SoftmaxThenTopKRenormalized),
             ] {
+                if random.below(fewer_cases()) > 0 {
+                    continue;
+                }
                 let (cols, hidden) = (block, block * 2);
                 let n = TOKENS[random.below(TOKENS.len())];
                 let vocab = cols.max(n);

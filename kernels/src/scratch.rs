@@ -42,7 +42,7 @@ impl Panel {
     #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "tiles of x86-64 have sizes of their own"))]
     pub(crate) const TOKENS: usize = 8;
     /// Tokens whose sums wait at a time.
-    pub(crate) const TOTALS: usize = 192;
+    pub(crate) const TOTALS: usize = 96;
     /// Scales (8), offsets (16) and integer scales (16) of a group.
     pub(crate) const SIDES: usize = 40;
 

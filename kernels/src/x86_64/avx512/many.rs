@@ -3,10 +3,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::avx2::panel::{self, Form, LANES, Room, Rows, Unpack};
+use super::super::avx2::panel::{self, Form, LANES, Rows, Unpack};
 use super::super::avx2::runs::steps;
 use super::super::avx2::spread::{Spread, lane_sums, units};
-use super::super::avx2::weights::opaque_count;
 use super::product::X;
 use crate::activations::{GROUP, Group, Half};
 use crate::pool::Tile;
@@ -18,7 +17,7 @@ const PAIRS: usize = 4;
 const TOKENS: usize = 3;
 const ROWS: usize = 2 * PAIRS;
 
-/// Steps that all tokens go through before the next ones: of them a panel stays in the first cache.
+/// Steps that some tokens go through before the next ones: of them a tile's rows stay in the first cache.
 const BLOCK: usize = 6;
 
 /// Unsigned bytes.
@@ -43,19 +42,22 @@ pub(super) unsafe fn many<F: Spread>(
             let tokens = start..p.tokens.min(start + Panel::TOTALS);
             for block in 0..blocks {
                 let steps = whole * block / blocks..whole * (block + 1) / blocks;
-                let part = Part { steps, last: block + 1 == blocks, totals: &mut scratch.totals };
-                // SAFETY: the panel has these rows and `x` these tokens.
-                unsafe { all::<F>(p, panel, x, (tokens.clone(), first), part, out) };
+                let waiting = scratch.totals.chunks_mut(Panel::TOTALS * ROWS * LANES);
+                for ((tile, rows), totals) in panel.tiles().enumerate().zip(waiting) {
+                    let part = Part { steps: steps.clone(), last: block + 1 == blocks, totals };
+                    // SAFETY: the panel has these rows and `x` these tokens.
+                    unsafe { all::<F>(p, rows, x, (tokens.clone(), first + tile * ROWS), part, out) };
+                }
             }
         }
     }
 }
 
-/// Part of the outputs of some tokens and the rows of a panel, which begin with `first`.
+/// Part of the outputs of some tokens and the rows of a tile, which begin with `first`.
 #[inline(always)]
 unsafe fn all<F: Spread>(
     p: &Product<'_>,
-    panel: Room<Unsigned>,
+    rows: Rows,
     x: X<'_>,
     (tokens, first): (Range<usize>, usize),
     part: Part<'_>,
@@ -73,18 +75,15 @@ unsafe fn all<F: Spread>(
             groups: &x.groups[token * per_token..],
             coarse: &x.coarse[token..],
         };
-        for (tile, rows) in panel.tiles().enumerate() {
-            let these;
-            (these, totals) = totals.split_at_mut(PAIRS * n * 2 * LANES);
-            let at = (token, first + tile * ROWS);
-            let part = Part { steps: steps.clone(), last, totals: these };
-            // SAFETY: the caller's promise.
-            unsafe {
-                if coarse {
-                    tiles::<F, false>(p, rows, x, n, at, part, out);
-                } else {
-                    tiles::<F, true>(p, rows, x, n, at, part, out);
-                }
+        let these;
+        (these, totals) = totals.split_at_mut(PAIRS * n * 2 * LANES);
+        let part = Part { steps: steps.clone(), last, totals: these };
+        // SAFETY: the caller's promise.
+        unsafe {
+            if coarse {
+                tiles::<F, false>(p, rows, x, n, (token, first), part, out);
+            } else {
+                tiles::<F, true>(p, rows, x, n, (token, first), part, out);
             }
         }
         token += n;
@@ -369,10 +368,8 @@ impl Step {
             for t in 0..T {
                 let x = &*self.groups.add(t * self.per_token);
                 let unit = if FINE { _mm512_set1_ps(x.scales[0]) } else { both(units::<N>(x, self.first)) };
-                // Read again for every token: kept for all, they would drive totals out of the registers.
-                let sides = opaque_count(self.sides as usize) as *const f32;
                 for r in 0..PAIRS {
-                    let side = |i: usize| _mm512_loadu_ps(sides.add(i * ROWS * LANES + r * 2 * LANES));
+                    let side = |i: usize| _mm512_loadu_ps(self.sides.add(i * ROWS * LANES + r * 2 * LANES));
                     let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][t]), side(h));
                     if F::LANE_OFFSETS > 0 {
                         let sums = both(lane_sums::<F, N>(x, h, self.first));

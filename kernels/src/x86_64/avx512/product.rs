@@ -31,8 +31,9 @@
 //!                                                                            Q4_K, 8960 columns   Q4_K, 1536 columns
 //! whole rows, outputs stored in halves and read again                                       372                  493
 //! rows in parts of 1536 columns, outputs in registers (`put`)                               474                  524
-//! scales read for every token, and not kept for three (totals left the registers)           468                  533
+//! a chance to read scales for every token again, which the compiler does not take           468                  533
 //! coarse tokens in bytes that stand together (`activations.rs`)                             480                  572
+//! 96 tokens through one tile's rows, then through the other's (Q6_K 500 and 530)            530                  570
 //! ```
 //! The tile alone, in C on data in L1, runs at 744, and its products without scales at 1034. Lost: parts of 768 and 1024 columns, 419 and 435 of 466 (a
 //! tile costs 70 cycles to begin and end); the next tokens' activations asked for, nothing; a scale times a unit before the sums are there, nothing. On

@@ -6,6 +6,7 @@
 //! holds every weight once.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use cchaha_plan::{Op, Plan, WeightId};
 use memmap2::MmapMut;
@@ -20,14 +21,21 @@ const TOKENS: usize = 32;
 /// Bytes of rows a thread packs at a time.
 const PART_BYTES: usize = 256 << 10;
 
+/// Where a packed weight may begin: at a cache line.
+const ALIGNMENT: usize = 64;
+
 /// See the file's header.
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
-    /// By weight, of those that are packed.
-    weights: Vec<Option<MmapMut>>,
+    /// Room for all that will be packed; the system gives it pages as they are written.
+    room: Option<MmapMut>,
+    /// Bytes of it that are taken.
+    taken: usize,
+    /// By weight, where those that are packed stand.
+    weights: Vec<Option<Range<usize>>>,
     queue: VecDeque<WeightId>,
-    /// Bytes to pack for each token.
-    per_token: usize,
+    /// Bytes to pack in all.
+    bytes: usize,
 }
 
 impl Packed {
@@ -45,7 +53,7 @@ impl Packed {
             for id in weights.into_iter().flatten() {
                 let weight = plan.weight(id);
                 if picked.matmul[weight.format as usize].pack.is_some() && !queue.contains(&id) {
-                    bytes += weight.bytes.len();
+                    bytes += weight.bytes.len().next_multiple_of(ALIGNMENT);
                     queue.push_back(id);
                 }
             }
@@ -54,30 +62,33 @@ impl Packed {
             return Packed::default();
         }
         let weights = plan.weights.iter().map(|_| None).collect();
-        Packed { weights, queue, per_token: bytes / TOKENS }
+        Packed { weights, queue, bytes, ..Packed::default() }
     }
 
     /// The packed bytes of a weight.
     pub(crate) fn of(&self, id: WeightId) -> Option<&[u8]> {
-        self.weights.get(id.index())?.as_deref()
+        let at = self.weights.get(id.index())?.clone()?;
+        Some(&self.room.as_ref()?[at])
     }
 
     /// Packs one token's share.
     pub(crate) fn go_on(&mut self, plan: &Plan, picked: &Picked, pool: &Pool, scratch: &mut [Scratch]) {
-        let mut left = self.per_token;
+        if self.queue.is_empty() {
+            return;
+        }
+        let room = match self.room.take().map_or_else(|| room(self.bytes), Ok) {
+            Ok(room) => self.room.insert(room),
+            Err(_) => return self.queue.clear(), // without the memory all stays as it is
+        };
+        let mut left = self.bytes / TOKENS;
         while left > 0
             && let Some(id) = self.queue.pop_front()
         {
             let weight = plan.weight(id);
             let Some(pack) = picked.matmul[weight.format as usize].pack else { continue };
-            let Ok(mut packed) = MmapMut::map_anon(weight.bytes.len()) else {
-                // Without the memory the rest stays as it is.
-                self.queue.clear();
-                return;
-            };
-            // Pages of 2 MiB: the faults of 4 KiB pages would take longer than packing.
-            #[cfg(target_os = "linux")]
-            let _ = packed.advise(memmap2::Advice::HugePage);
+            let at = self.taken..self.taken + weight.bytes.len();
+            self.taken = at.end.next_multiple_of(ALIGNMENT);
+            let packed = &mut room[at.clone()];
             let (shape, row_bytes) = (weight.shape, weight.row_bytes());
             let part = (PART_BYTES / row_bytes).max(1).next_multiple_of(8) * row_bytes;
             let matrix = shape.rows * row_bytes;
@@ -88,8 +99,17 @@ impl Packed {
                 });
             }
             weight.bytes.release();
-            left = left.saturating_sub(packed.len());
-            self.weights[id.index()] = Some(packed);
+            left = left.saturating_sub(at.len());
+            self.weights[id.index()] = Some(at);
         }
     }
+}
+
+/// Room for so many bytes, in pages of 2 MiB where the system has such: the faults of 4 KiB pages would take longer than packing, and
+/// with a mapping for each weight a third of a model of 1.5 billion was in those.
+fn room(bytes: usize) -> std::io::Result<MmapMut> {
+    let room = MmapMut::map_anon(bytes)?;
+    #[cfg(target_os = "linux")]
+    let _ = room.advise(memmap2::Advice::HugePage);
+    Ok(room)
 }

@@ -35,9 +35,10 @@
 //! coarse tokens in bytes that stand together (`activations.rs`)                             480                  572
 //! 96 tokens through one tile's rows, then through the other's (Q6_K 500 and 530)            530                  570
 //! ```
-//! The tile alone, in C on data in L1, runs at 744, and its products without scales at 1034. Lost: parts of 768 and 1024 columns, 419 and 435 of 466 (a
-//! tile costs 70 cycles to begin and end), of 2304 and 3072 columns, 0.93 to 0.99 of the last line; panels of 32 rows, nothing; the next tokens' activations asked for, nothing; a scale times a unit before the sums are there, nothing. On
-//! Zen 4, whose L1 holds no such part, parts (then in wider panels) had 0.93 and 0.97 on 8960 and 4864 columns.
+//! The tile alone, in C on data in L1, runs at 744, and its products without scales at 1034. Lost: parts of 768 and 1024 columns, 419 and 435 of 466
+//! (a tile costs 70 cycles to begin and end), of 2304 and 3072 columns, 0.93 to 0.99 of the last line; panels of 32 rows, nothing; the next tokens'
+//! activations asked for, nothing; a scale times a unit before the sums are there, nothing. On Zen 4, whose L1 holds no such part, parts (then in
+//! wider panels) had 0.93 and 0.97 on 8960 and 4864 columns.
 //!
 //! Closures around intrinsics while unpacking cost 4 to 10% of a product of 64 tokens: they are not inlined.
 //!

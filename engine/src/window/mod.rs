@@ -168,6 +168,8 @@ pub const MIN_BUDGET: usize = 4 * PAGE_CELLS;
 /// A policy with a budget, in cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shares {
+    /// The policy's name.
+    pub(crate) policy: &'static str,
     pub(crate) sinks: u32,
     pub(crate) recent: usize,
     pub(crate) pins: usize,
@@ -185,7 +187,7 @@ impl WindowOptions {
     /// # Errors
     /// For budgets below [`MIN_BUDGET`].
     pub(crate) fn shares(&self, context: usize) -> Result<Option<Shares>> {
-        let Policy { budgeted, sinks, pins, prior, pages, folds, .. } = *self.policy;
+        let Policy { name: policy, budgeted, sinks, pins, prior, pages, folds, .. } = *self.policy;
         let Some(budget) = self.budget.filter(|_| budgeted) else { return Ok(None) };
         if budget < MIN_BUDGET {
             return Err(Error::usage(format!(
@@ -204,7 +206,7 @@ impl WindowOptions {
         let recent = if folds { budget / 4 } else { budget - pages * PAGE_CELLS - pins - sinks as usize };
         let epoch = (budget / 8).clamp(PAGE_CELLS, 128) / PAGE_CELLS * PAGE_CELLS;
         let kept = folds.then_some(budget.next_multiple_of(PAGE_CELLS));
-        Ok(Some(Shares { sinks, recent, pins, prior, pages, kept, epoch }))
+        Ok(Some(Shares { policy, sinks, recent, pins, prior, pages, kept, epoch }))
     }
 }
 

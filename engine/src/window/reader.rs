@@ -142,12 +142,18 @@ pub enum Fate {
 /// What a session sees of its past, for explanations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// For each token, the line of the text it is in, counted from 0.
+    /// For each token, the line of the text it is in, counted from 0; empty where nobody read the text.
     pub lines: Vec<u32>,
     /// What became of it.
     pub fates: Vec<Fate>,
     /// How often queries chose its page, of all layers and KV heads; empty where nobody counted.
     pub chosen: Vec<u64>,
+    /// The policy of the code window; empty where there is none.
+    pub policy: &'static str,
+    /// Tokens that a query sees at most, itself among them; with folding, the cells that are kept.
+    pub most: usize,
+    /// The longest window that layers have of their own; 0 where none has one.
+    pub own_window: usize,
 }
 
 impl Seen {
@@ -199,9 +205,9 @@ impl Reader {
         }
     }
 
-    /// Whether anybody asks what the text says.
+    /// Whether anybody asks what the text says: positions, pins, or an explanation.
     pub(crate) fn reads(&self) -> bool {
-        self.axes > 1 || self.own_pins || self.shares.is_some()
+        self.axes > 1 || self.own_pins || self.shares.is_some() || self.tally.is_some()
     }
 
     /// Positions between decisions; without pins and folding there is nothing to decide.
@@ -325,12 +331,31 @@ impl Reader {
             scheduler.kv().cell(sequence, position).map_or(0, |cell| tally.of(cell as usize / PAGE_CELLS))
         };
         let chosen = self.tally.iter().flat_map(|tally| (0..n).map(move |position| times(tally, position)));
+        let fates: Vec<Fate> = (0..n).map(fate).collect();
         Seen {
-            lines: (0..n).map(line).collect(),
-            fates: (0..n).map(fate).collect(),
+            lines: if self.reads() { (0..n).map(line).collect() } else { Vec::new() },
             chosen: chosen.collect(),
+            policy: self.shares.map_or("", |shares| shares.policy),
+            most: self.shares.map_or(n + 1, |shares| most_seen(&shares, &fates)),
+            own_window: self.own_window,
+            fates,
         }
     }
+}
+
+/// [`Seen::most`]: the budget, or where the text is shorter what the next query sees, which may be less than all of it: pages and
+/// pins have shares of their own.
+fn most_seen(shares: &Shares, fates: &[Fate]) -> usize {
+    let budget = shares.sinks as usize + shares.recent + shares.pins + shares.pages * PAGE_CELLS;
+    match shares.kept {
+        Some(kept) => return kept,
+        None if fates.len() > budget => return budget,
+        None => {}
+    }
+    let of = |fates: &[Fate], fate: Fate| fates.iter().filter(|&&other| other == fate).count();
+    let mut chosen: Vec<usize> = fates.chunks(PAGE_CELLS).map(|page| of(page, Fate::Chosen)).collect();
+    chosen.sort_unstable_by(|a, b| b.cmp(a));
+    1 + of(fates, Fate::Seen) + of(fates, Fate::Pinned) + chosen.iter().take(shares.pages).sum::<usize>()
 }
 
 /// Passes a part of a request off as the whole.

@@ -26,7 +26,13 @@ fn chat_answers_line_by_line() {
     assert_ne!(led, one);
     fails(&mut chat("/nonsense\n"), 2, &["/nonsense", "/help"]);
     // A block and continued lines are one message each.
-    assert_eq!(stdout(&mut chat("\"\"\"\nOnce\nupon\n\"\"\"\n")), stdout(&mut chat("Once\\\nupon\n")));
+    let block = stdout(&mut chat("Once\\\nupon\n"));
+    assert_eq!(stdout(&mut chat("\"\"\"\nOnce\nupon\n\"\"\"\n")), block);
+    assert_eq!(stdout(&mut chat("\"\"\"\nOnce\nupon\n")), block, "the end of stdin ends a block");
+    // At the end it shows what of the conversation is seen.
+    stdout(chat("Once upon a time\n").args(["--explain-window", "window.svg"]));
+    let drawn = fs::read_to_string(dir.path().join("window.svg")).expect("a picture");
+    assert!(drawn.contains("u: Once upon a time"), "{drawn}");
     // What is saved can be loaded.
     stdout(&mut chat("Once upon a time\n/save chat.json\n"));
     let saved: Value =

@@ -228,6 +228,13 @@ fn bench_speaks_as_llama_bench_does() {
     }
     let csv = stdout(stories_run("bench", "-p 8 -n 0 -r 1").args(["-o", "csv"]));
     assert!(csv.starts_with("build_commit,") && csv.lines().count() == 2, "{csv}");
+    assert!(csv.contains(",kv_budget,kv_policy,rope") && csv.contains(",\"\",\"full\",\"\""), "{csv}");
+    let flags = "-p 0 -n 2 -d 80 -r 1 --kv-budget 64 --kv-policy structure --rope yarn";
+    let table = stdout(&mut stories_run("bench", flags));
+    assert!(table.contains(" tg2 @ d80, 64 structure, rope yarn |"), "{table}");
+    let found = json(stories_run("bench", flags).args(["-o", "json"]));
+    let window = [&found[0]["kv_budget"], &found[0]["kv_policy"], &found[0]["rope"]];
+    assert_eq!(serde_json::json!(window), serde_json::json!([64, "structure", "yarn"]));
 }
 
 #[test]

@@ -43,24 +43,36 @@ fn budgets_say_what_they_hide_and_draw_it() {
         command
     };
     let whole = stdout(&mut with(""));
-    assert_eq!(stdout(&mut with("--kv-policy full --kv-budget 64")), whole);
+    assert_eq!(stdout(&mut with("--kv-policy full")), whole);
     assert_eq!(stdout(&mut with("--kv-budget 100000")), whole);
     with("").assert().success().stderr(is_empty());
-    for (policy, word) in [("structure", "chooses their pages"), ("window", "not seen"), ("fold", "folded")] {
+    for (policy, word) in [("structure", "nothing is dropped"), ("window", "not seen"), ("fold", "folded")] {
         let output = with(&format!("--kv-budget 64 --kv-policy {policy}")).assert().success();
         let stderr = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
-        assert!(stderr.contains("outside the code window") && stderr.contains(word), "{policy}: {stderr}");
+        assert!(stderr.starts_with("code window: of ") && stderr.contains(word), "{policy}: {stderr}");
+        assert!(stderr.contains(&format!("({policy})")), "{policy}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{policy}: {stderr}");
     }
     let explained =
         with(&format!("--kv-budget 64 --explain-window {}", picture.display())).assert().success();
     let stderr = String::from_utf8_lossy(&explained.get_output().stderr).into_owned();
-    assert!(stderr.contains("in the window"), "{stderr}");
+    assert!(stderr.contains("always seen"), "{stderr}");
     assert!(fs::read_to_string(&picture).expect("a picture").starts_with("<svg"));
+    // Without a budget everything is seen, and every line has its row.
+    let explained = with(&format!("--device cpu --explain-window {}", picture.display())).assert().success();
+    let stderr = String::from_utf8_lossy(&explained.get_output().stderr).into_owned();
+    assert!(
+        stderr.starts_with("all ") && stderr.ends_with(" tokens are seen (no code window)\n"),
+        "{stderr}"
+    );
+    let drawn = fs::read_to_string(&picture).expect("a picture");
+    assert!(drawn.contains(">class Shop:<") && drawn.contains(">27</text>"), "{drawn}");
+    // A policy alone does nothing here, and says so.
+    with("--kv-policy fold").assert().success().stderr(contains("--kv-policy fold has no effect"));
 
     let bits = |flags: &str| {
         let mut command = stories_run("score", &format!("--json {flags}"));
-        command.arg("--text-file").arg(&file);
+        command.arg("-f").arg(&file);
         json(&mut command)["bits_per_byte"].as_f64().expect("a number")
     };
     assert_eq!(bits(""), bits("--kv-policy full"));
@@ -69,7 +81,18 @@ fn budgets_say_what_they_hide_and_draw_it() {
 
 #[test]
 fn windows_that_cannot_be_are_refused() {
-    fails(&mut stories_run("complete", "-p x --kv-budget 10"), 2, &["64 or more"]);
+    for budget in ["0", "1", "10"] {
+        fails(&mut stories_run("complete", &format!("-p x --kv-budget {budget}")), 2, &["64 or more"]);
+    }
+    for command in ["complete", "chat", "score", "bench"] {
+        let words = ["--kv-policy full", "leave --kv-budget out"];
+        fails(&mut stories_run(command, "--kv-budget 64 --kv-policy full"), 2, &words);
+    }
+    fails(&mut stories_run("bench", "--explain-window"), 2, &["--explain-window"]);
+    for command in ["complete", "chat", "score"] {
+        let mut run = stories_run(command, "--explain-window /nowhere/x.svg");
+        fails(run.write_stdin("Once upon a time"), 2, &["cannot write /nowhere/x.svg"]);
+    }
     stories_run("complete", "-p x --kv-policy all").assert().code(2);
     fails(&mut stories_run("complete", "-p x --ctx 1024"), 2, &["512", "--rope"]);
     stories_run("complete", "-p x -n 2 --ctx 1024 --rope yarn").assert().success();

@@ -1,12 +1,14 @@
 //! Flags that several subcommands share.
 
+use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cchaha::code::{LANGUAGES, Language, MARKDOWN, PLAIN};
 use cchaha::{
-    DEFAULT_CONTEXT, DEVICES, Device, FULL_BUDGET, Model, OFFERED, POLICIES, Policy, ROPES, RopeOptions,
-    Seen, SessionOptions, Upload, WindowOptions, dynamic_budget,
+    DEFAULT_CONTEXT, DEVICES, Device, FULL_BUDGET, MIN_BUDGET, Model, OFFERED, POLICIES, Policy, ROPES,
+    RopeOptions, Seen, Session, SessionOptions, Upload, WindowOptions, dynamic_budget,
 };
 pub(crate) use cchaha_cli::args::{above_zero, finite, fraction, not_negative, positive, whole};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -14,7 +16,7 @@ use clap::{Args, Command, Parser, ValueHint};
 
 use crate::commands;
 use crate::exit::{Failure, Result};
-use crate::output::{Unit, progress_in};
+use crate::output::{DIM, Unit, progress_in};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,11 +112,11 @@ pub(crate) struct BackendArgs {
 pub(crate) struct WindowArgs {
     /// Cells of the KV cache a token may see; with fold, cells there are [default: all up to 8192 tokens of context, and
     /// beyond that 8192 and more for every outer name the open scope uses, up to 32768; bench and score: all]
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = budget)]
     kv_budget: Option<usize>,
 
-    #[arg(long, value_name = "POLICY", value_parser = policy(), default_value = WindowOptions::default().policy.name, help = policy_help())]
-    kv_policy: &'static Policy,
+    #[arg(long, value_name = "POLICY", value_parser = policy(), help = policy_help())]
+    kv_policy: Option<&'static Policy>,
 
     /// What the text is written in, for structure, scope and --syntax [default: by the file's extension or its text]
     #[arg(long, value_name = "NAME", value_parser = language)]
@@ -123,27 +125,30 @@ pub(crate) struct WindowArgs {
     /// Rotary positions [default: the model's own]; any of them lets --ctx exceed the length the model was trained for
     #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(ROPES.map(|(name, _)| name)))]
     rope: Option<String>,
-
-    /// Say on stderr which lines the window shows at the end; with a FILE, also draw that there as SVG
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, num_args = 0..=1, default_missing_value = "-")]
-    explain_window: Option<PathBuf>,
 }
 
 impl WindowArgs {
-    /// Says and draws what the window shows, where that is asked for. `source` is the text, as far as it is known.
-    fn explain(&self, seen: &Seen, source: &str) -> Result {
-        let Some(path) = &self.explain_window else { return Ok(()) };
-        anstream::eprint!("{}", seen.text());
-        if path == Path::new("-") {
-            return Ok(());
+    /// That the flags do not contradict each other.
+    fn check(&self) -> Result {
+        if self.kv_budget.is_some() && self.kv_policy.is_some_and(|policy| *policy == POLICIES[0]) {
+            return Err(Failure::usage(
+                "--kv-policy full sees everything; leave --kv-budget out, or choose another policy",
+            ));
         }
-        std::fs::write(path, seen.svg(source))
-            .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+        Ok(())
     }
 
     fn rope(&self) -> Option<RopeOptions> {
         let name = self.rope.as_deref()?;
         ROPES.iter().find(|row| row.0 == name).map(|row| RopeOptions::new(row.1))
+    }
+}
+
+/// A number of cells that is of use.
+fn budget(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n >= MIN_BUDGET => Ok(n),
+        _ => Err(format!("expected a whole number of {MIN_BUDGET} or more")),
     }
 }
 
@@ -154,7 +159,11 @@ fn policy() -> impl TypedValueParser<Value = &'static Policy> {
 
 fn policy_help() -> String {
     let rows = POLICIES[..OFFERED].iter().map(|policy| format!("{}: {}", policy.name, policy.about));
-    format!("What the budget is spent on. {}", rows.collect::<Vec<_>>().join("; "))
+    format!(
+        "What the budget is spent on; of no effect where there is none. {} [default: {}]",
+        rows.collect::<Vec<_>>().join("; "),
+        WindowOptions::default().policy.name
+    )
 }
 
 /// A language by its name or extension.
@@ -166,6 +175,27 @@ pub(crate) fn language(name: &str) -> std::result::Result<&'static Language, Str
 }
 
 impl BackendArgs {
+    /// That the flags do not contradict each other.
+    pub(crate) fn check(&self) -> Result {
+        self.window.check()
+    }
+
+    /// The rule of `--rope`.
+    pub(crate) fn rope(&self) -> Option<&str> {
+        self.window.rope.as_deref()
+    }
+
+    /// Says where a policy was asked for and there is no budget that it could spend.
+    pub(crate) fn say_idle_policy(&self, options: &SessionOptions) {
+        let policy = self.window.kv_policy.filter(|policy| **policy != POLICIES[0]);
+        if let Some(policy) = policy.filter(|_| options.window.budget.is_none()) {
+            let name = policy.name;
+            anstream::eprintln!(
+                "{DIM}--kv-policy {name} has no effect here: without --kv-budget all tokens are seen{DIM:#}"
+            );
+        }
+    }
+
     pub(crate) fn options(&self) -> SessionOptions {
         SessionOptions {
             device: self.device,
@@ -177,12 +207,11 @@ impl BackendArgs {
             repack: !self.no_repack,
             batch: self.batch_size,
             window: WindowOptions {
-                policy: self.window.kv_policy,
+                policy: self.window.kv_policy.unwrap_or(WindowOptions::default().policy),
                 budget: self.window.kv_budget,
                 language: self.window.language.unwrap_or(&PLAIN),
             },
             rope: self.window.rope(),
-            count_chosen: self.window.explain_window.is_some(),
             ..SessionOptions::default()
         }
     }
@@ -214,9 +243,24 @@ pub(crate) struct DeviceArgs {
 
     #[command(flatten)]
     backend: BackendArgs,
+
+    /// Say on stderr which lines the window shows at the end; with a FILE, also draw that there as SVG
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, num_args = 0..=1, default_missing_value = "-", help_heading = "Code window")]
+    explain_window: Option<PathBuf>,
 }
 
 impl DeviceArgs {
+    /// Before anything is done: that the flags do not contradict each other, and that the picture can be written.
+    pub(crate) fn check(&self) -> Result {
+        self.backend.check()?;
+        self.picture().map_or(Ok(()), check_writable)
+    }
+
+    /// Where to draw what the window shows.
+    fn picture(&self) -> Option<&Path> {
+        self.explain_window.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
     /// For `text`, the text of `file`, by whose name its language is known; otherwise it is guessed.
     pub(crate) fn of_file(&mut self, file: Option<&Path>, text: &str) {
         let language = &mut self.backend.window.language;
@@ -235,7 +279,13 @@ impl DeviceArgs {
         if options.window.budget.is_none() && options.ctx.is_some_and(|ctx| ctx > FULL_BUDGET) {
             options.window.budget = Some(dynamic_budget(options.window.language, text));
         }
+        self.say_idle_policy(&options);
         options
+    }
+
+    /// [`BackendArgs::say_idle_policy`].
+    pub(crate) fn say_idle_policy(&self, options: &SessionOptions) {
+        self.backend.say_idle_policy(options);
     }
 
     /// For a conversation: prose with code in it, unless a language is given.
@@ -243,14 +293,40 @@ impl DeviceArgs {
         self.backend.window.language.get_or_insert(&MARKDOWN);
     }
 
-    /// Says and draws what the window shows, where that is asked for.
+    /// Says and draws what the window shows of `source`, where that is asked for.
     pub(crate) fn explain(&self, seen: &Seen, source: &str) -> Result {
-        self.backend.window.explain(seen, source)
+        if self.explain_window.is_some() {
+            anstream::eprint!("{}", seen.text());
+        }
+        let Some(path) = self.picture() else { return Ok(()) };
+        std::fs::write(path, seen.svg(source)).map_err(|error| cannot_write(path, &error))
+    }
+
+    /// The same of all that a session has read and written.
+    pub(crate) fn explain_session(&self, session: &Session) -> Result {
+        let text = session.model().tokenizer().decode(session.tokens(), false);
+        self.explain(&session.seen(), &String::from_utf8_lossy(&text))
     }
 
     pub(crate) fn options(&self) -> SessionOptions {
-        SessionOptions { threads: self.threads, ctx: self.ctx, ..self.backend.options() }
+        let count_chosen = self.explain_window.is_some();
+        SessionOptions { threads: self.threads, ctx: self.ctx, count_chosen, ..self.backend.options() }
     }
+}
+
+/// That a file can be written, before the work whose result goes there. Leaves no file where there was none.
+pub(crate) fn check_writable(path: &Path) -> Result {
+    let absent = !path.exists();
+    OpenOptions::new().create(true).append(true).open(path).map_err(|error| cannot_write(path, &error))?;
+    if absent {
+        // Where that fails, there is an empty file until the work is done.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::usage(format!("cannot write {}: {error}", path.display()))
 }
 
 fn ctx_help() -> String {

@@ -5,18 +5,17 @@ mod profile;
 mod roofline;
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cchaha::kernels::{Cpu, CpuOptions, Roofs};
-use cchaha::{Model, Session, SessionOptions};
+use cchaha::{Model, POLICIES, Session, SessionOptions};
 use clap::{Args, ValueEnum, ValueHint};
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::args::{BackendArgs, ModelArgs, positive, whole};
+use crate::args::{BackendArgs, ModelArgs, cannot_write, check_writable, positive, whole};
 use crate::exit::{Failure, Result};
 use crate::interrupt::Stoppable;
 use crate::output::{Out, bytes, count, plural};
@@ -33,7 +32,7 @@ Examples:
   cchaha-run bench -m model.gguf --plot roofline.svg
 
 Rows are named as llama-bench names them: pp512 reads a prompt of 512 tokens, tg64 writes 64 tokens one by one,
-`@ d4096` does so behind 4096 other tokens. One run to warm up is not counted. 0 leaves a test out.
+`@ d4096` does so behind 4096 other tokens, `, 512 pages` with a budget of 512 cells. One run to warm up is not counted. 0 leaves a test out.
 A graphics device writes as it does for greedy sampling: it chooses each token itself and begins the next at once.
 
 `of roof` is the share of what the processor can do at best, as measured before and after the test on as many threads: of the bytes
@@ -95,8 +94,8 @@ enum Format {
     Json,
 }
 
-/// One test. Field names and their order are llama-bench's; those that have no meaning here are left out. What it reaches of the processor's
-/// roofs follows, where that is what runs it.
+/// One test. Field names and their order are llama-bench's; those that have no meaning here are left out. The code window and the
+/// rotary positions follow, and what it reaches of the processor's roofs, where that is what runs it.
 #[derive(Debug, Serialize)]
 struct Row {
     build_commit: &'static str,
@@ -126,19 +125,32 @@ struct Row {
     samples_ns: Vec<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     samples_ts: Vec<f64>,
+    kv_budget: Option<usize>,
+    kv_policy: &'static str,
+    /// The model's own where not given.
+    rope: Option<String>,
     #[serde(flatten)]
     roofline: Option<Fields>,
 }
 
 impl Row {
-    /// `pp512 @ d4096`.
+    /// `pp512 @ d4096`, with a code window or other rotary positions `pp512 @ d4096, 512 pages, rope yarn`.
     fn name(&self) -> String {
-        let depth = if self.n_depth > 0 { format!(" @ d{}", self.n_depth) } else { String::new() };
-        match (self.n_prompt, self.n_gen) {
-            (n, 0) => format!("pp{n}{depth}"),
-            (0, n) => format!("tg{n}{depth}"),
-            (p, n) => format!("pp{p}+tg{n}{depth}"),
+        let mut name = match (self.n_prompt, self.n_gen) {
+            (n, 0) => format!("pp{n}"),
+            (0, n) => format!("tg{n}"),
+            (p, n) => format!("pp{p}+tg{n}"),
+        };
+        if self.n_depth > 0 {
+            name += &format!(" @ d{}", self.n_depth);
         }
+        if let Some(budget) = self.kv_budget {
+            name += &format!(", {budget} {}", self.kv_policy);
+        }
+        if let Some(rope) = &self.rope {
+            name += &format!(", rope {rope}");
+        }
+        name
     }
 }
 
@@ -202,7 +214,11 @@ impl Printer {
                 let fields = fields.as_object().into_iter().flatten();
                 let (names, values): (Vec<_>, Vec<_>) = fields
                     .map(|(name, value)| {
-                        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                        let text = match value {
+                            Value::Null => String::new(),
+                            Value::String(text) => text.clone(),
+                            other => other.to_string(),
+                        };
                         (name.clone(), format!("\"{}\"", text.replace('"', "\"\"")))
                     })
                     .unzip();
@@ -281,6 +297,7 @@ impl Test {
 
 impl Bench {
     pub(crate) fn run(self) -> Result {
+        self.backend.check()?;
         let mut tests = Vec::new();
         for &depth in &self.n_depth {
             tests.extend(self.n_prompt.iter().map(|&prompt| Test { depth, prompt, gen_: 0 }));
@@ -290,12 +307,11 @@ impl Bench {
         let Some(context) = tests.iter().map(|test| test.depth + test.tokens()).max() else {
             return Err(Failure::usage("nothing to measure: give -p or -n a number above 0"));
         };
+        self.plot.as_deref().map_or(Ok(()), check_writable)?;
+        self.profile_picture().map_or(Ok(()), check_writable)?;
         let model = Arc::new(self.model.open_or_embedded()?);
         let tokens = tokens(&model, context);
-        if let Some(path) = &self.plot {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            opened.map_err(|error| cannot_write(path, &error))?;
-        }
+        self.backend.say_idle_policy(&self.backend.options());
         let stop = Stoppable::begin();
         let (mut profiles, mut charts) = (Vec::new(), Vec::new());
         let mut printer = Printer { format: self.output, out: Out::new(), rows: 0 };
@@ -342,16 +358,18 @@ impl Bench {
         printer.end()?;
         let mut out = Out::new();
         profiles.iter().try_for_each(|profile| profile.print(&mut out))?;
-        match &self.profile {
-            Some(path) if path.as_os_str() != "-" => {
-                std::fs::write(path, profile::svg(&profiles)).map_err(|error| cannot_write(path, &error))?
-            }
-            _ => {}
+        if let Some(path) = self.profile_picture() {
+            std::fs::write(path, profile::svg(&profiles)).map_err(|error| cannot_write(path, &error))?;
         }
         if let Some(path) = &self.plot {
             std::fs::write(path, plot::svg(&charts)).map_err(|error| cannot_write(path, &error))?;
         }
         out.flush()
+    }
+
+    /// Where to draw what `--profile` finds.
+    fn profile_picture(&self) -> Option<&Path> {
+        self.profile.as_deref().filter(|path| *path != Path::new("-"))
     }
 
     /// The roofline of one number of threads.
@@ -364,6 +382,7 @@ impl Bench {
 
     fn row(&self, session: &Session, test: &Test, threads: usize, times: &[Duration]) -> Row {
         let model = session.model();
+        let window = self.backend.options().window;
         let nanoseconds: Vec<f64> = times.iter().map(|time| time.as_nanos() as f64).collect();
         let rates: Vec<f64> = nanoseconds.iter().map(|ns| test.tokens() as f64 * 1e9 / ns).collect();
         let (avg_ns, stddev_ns) = mean_and_deviation(&nanoseconds);
@@ -399,13 +418,13 @@ impl Bench {
             stddev_ts,
             samples_ns: nanoseconds.iter().map(|&ns| ns as u64).collect(),
             samples_ts: rates,
+            kv_budget: window.budget,
+            // Without a budget there is nothing to choose.
+            kv_policy: window.budget.map_or(POLICIES[0].name, |_| window.policy.name),
+            rope: self.backend.rope().map(str::to_owned),
             roofline: None,
         }
     }
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::usage(format!("cannot write {}: {error}", path.display()))
 }
 
 /// The test once more, with every kernel timed.

@@ -29,7 +29,7 @@ Examples:
 
 A line that ends in \\ goes on in the next one, and \"\"\" opens and closes a message of many lines. Ctrl-C stops an
 answer; at the prompt, Ctrl-D or Ctrl-C twice ends the program. /help lists the commands. Without a terminal every
-line of stdin is one message, in the same way.";
+line of stdin is one message, in the same way; the end of stdin ends a message too.";
 
 /// Talk with a model
 #[derive(Debug, Args)]
@@ -59,6 +59,7 @@ pub(crate) struct Chat {
 
 impl Chat {
     pub(crate) fn run(mut self) -> Result {
+        self.device.check()?;
         let model = Arc::new(self.model.open()?);
         self.device.of_chat();
         let source = self.chat_template.as_deref().map(input::file).transpose()?;
@@ -86,7 +87,8 @@ impl Chat {
                 Err(failure) => return Err(failure),
             }
         }
-        chat.out.flush()
+        chat.out.flush()?;
+        self.device.explain_session(&chat.session)
     }
 }
 

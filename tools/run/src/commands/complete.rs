@@ -72,6 +72,7 @@ pub(crate) struct Complete {
 
 impl Complete {
     pub(crate) fn run(mut self) -> Result {
+        self.device.check()?;
         let model = Arc::new(self.model.open_or_embedded()?);
         let text = input::text(self.prompt, self.file.as_deref(), "prompt")?;
         let special = if self.special { Special::Parse } else { Special::Plain };
@@ -106,7 +107,7 @@ impl Complete {
         let mut session = self.device.session(&model, &text, prompt.len() + self.n_predict)?;
         let mut out = Out::new();
         let answer = Answer::stream(&mut session, &prompt, &request, self.json, &mut out)?;
-        self.device.explain(&session.seen(), &text)?;
+        self.device.explain_session(&session)?;
         answer.report();
         answer.check()
     }

@@ -17,7 +17,7 @@ use crate::output::{Out, plural, progress};
 
 const EXAMPLES: &str = "\
 Examples:
-  cchaha-run score -m model.gguf --text-file main.rs
+  cchaha-run score -m model.gguf -f main.rs
   cchaha-run score -m model.gguf --tokens-file ids.json --top 5 --json
   cat main.rs | cchaha-run score -m model.gguf
 
@@ -34,7 +34,7 @@ pub(crate) struct Score {
     model: ModelArgs,
 
     /// A file that holds the text; - is stdin, as is no file at all
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "tokens_file")]
+    #[arg(short = 'f', long, visible_alias = "file", value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "tokens_file")]
     text_file: Option<PathBuf>,
 
     /// A file that holds token ids as a JSON array
@@ -55,6 +55,7 @@ pub(crate) struct Score {
 
 impl Score {
     pub(crate) fn run(mut self) -> Result {
+        self.device.check()?;
         let model = Arc::new(self.model.open()?);
         let (tokens, n_bytes) = match &self.tokens_file {
             Some(path) => {
@@ -73,11 +74,13 @@ impl Score {
                 plural(tokens.len(), "token")
             )));
         }
+        let source =
+            |tokens: &[u32]| String::from_utf8_lossy(&model.tokenizer().decode(tokens, false)).into_owned();
+        self.device.of_file(self.text_file.as_deref(), &source(&tokens));
+        let options = self.device.options();
+        self.device.say_idle_policy(&options);
         let stop = Stoppable::begin();
         let mut bar = progress("scoring");
-        let source = String::from_utf8_lossy(&model.tokenizer().decode(&tokens, false)).into_owned();
-        self.device.of_file(self.text_file.as_deref(), &source);
-        let options = self.device.options();
         let request = ScoreRequest { top: self.top.unwrap_or(0), ..ScoreRequest::default() };
         let scores = cchaha::score(&model, &options, &tokens, &request, &mut |progress| {
             bar.at(progress.done, progress.total);
@@ -85,7 +88,9 @@ impl Score {
         })?;
         drop(bar);
         say_unseen(&scores.seen);
-        self.device.explain(&scores.seen, &source)?;
+        // What is seen is of the last window.
+        let window = &tokens[tokens.len() - scores.seen.fates.len()..];
+        self.device.explain(&scores.seen, &source(window))?;
 
         let summary = Summary::new(&scores, n_bytes);
         let mut out = Out::new();

@@ -126,11 +126,11 @@ impl Reader {
             while !block.trim_end().ends_with("\"\"\"") {
                 match self.line(". ")? {
                     Line::Text(line) => block.extend([if block.is_empty() { "" } else { "\n" }, &line]),
-                    other => return Ok(other),
+                    Line::End => break,
+                    Line::Interrupted => return Ok(Line::Interrupted),
                 }
             }
-            let end = block.trim_end().len() - 3;
-            block.truncate(end);
+            let block = block.trim_end().strip_suffix("\"\"\"").unwrap_or(&block);
             return Ok(Line::Text(block.trim_end_matches('\n').to_owned()));
         }
         while text.ends_with('\\') {

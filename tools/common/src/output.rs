@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -182,6 +182,9 @@ pub enum Unit {
     Tokens,
     /// `1.2 MiB/4.0 GiB, 210.0 MiB/s`.
     Bytes,
+    /// `12 of 320 runs, 15 s each, 1 h 17 min left`, with this word for several of them; the pace is that since the first
+    /// [`Progress::at`], which tells what was done before.
+    Items(&'static str),
 }
 
 /// A progress bar over tokens; see [`progress_in`].
@@ -189,10 +192,12 @@ pub fn progress(message: impl Into<String>) -> Progress {
     progress_in(Unit::Tokens, message)
 }
 
-/// A progress bar on stderr with rate and time left; nothing where stderr is no terminal. It appears only once the work
-/// has taken a moment, so that short work stays quiet.
+/// A progress bar on stderr with rate and time left; nothing where stderr is no terminal, but of items a line a minute, so
+/// that a log shows life. A bar of tokens or bytes appears only once the work has taken a moment, so that short work stays
+/// quiet.
 pub fn progress_in(unit: Unit, message: impl Into<String>) -> Progress {
-    Progress { bar: None, unit, message: message.into(), start: std::time::Instant::now() }
+    let start = Instant::now();
+    Progress { bar: None, unit, message: message.into(), start, first: None, last_line: start }
 }
 
 /// See [`progress_in`].
@@ -201,14 +206,22 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     unit: Unit,
     message: String,
-    start: std::time::Instant,
+    start: Instant,
+    /// How many items were done at the first call, and when that was.
+    first: Option<(usize, Instant)>,
+    /// When a line was last written instead of a bar.
+    last_line: Instant,
 }
 
 impl Progress {
     const PATIENCE: Duration = Duration::from_millis(400);
+    const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
     /// `done` of `total` are done.
     pub fn at(&mut self, done: usize, total: usize) {
+        if let Unit::Items(noun) = self.unit {
+            return self.items_at(noun, done, total);
+        }
         if self.bar.is_none() && self.start.elapsed() > Self::PATIENCE {
             self.bar = Some(self.show(total as u64));
         }
@@ -217,10 +230,28 @@ impl Progress {
         }
     }
 
+    /// Items take long: their bar is there from the start, unless nothing is left to do.
+    fn items_at(&mut self, noun: &str, done: usize, total: usize) {
+        let (before, since) = *self.first.get_or_insert_with(|| (done, Instant::now()));
+        if self.bar.is_none() && done < total {
+            self.bar = Some(self.show(total as u64));
+        }
+        let Some(bar) = &self.bar else { return };
+        let pace = pace(noun, (done, total), done.saturating_sub(before), since.elapsed());
+        if bar.is_hidden() && self.last_line.elapsed() >= Self::BETWEEN_LINES {
+            // A log that cannot be written to gets no lines.
+            let _ = writeln!(io::stderr(), "{}: {pace}", self.message);
+            self.last_line = Instant::now();
+        }
+        bar.set_position(done as u64);
+        bar.set_prefix(pace);
+    }
+
     fn show(&self, total: u64) -> ProgressBar {
         let template = match self.unit {
             Unit::Tokens => "{msg} [{bar:30}] {pos}/{len} tokens, {rate}, {eta} left",
             Unit::Bytes => "{msg} [{bar:30}] {done}/{all}, {rate}, {eta} left",
+            Unit::Items(_) => "{msg} [{bar:30}] {prefix}",
         };
         let unit = self.unit;
         // A terminal that cannot be written to gets no bar.
@@ -230,6 +261,7 @@ impl Progress {
                 let _ = match unit {
                     Unit::Tokens => write!(to, "{:.1} t/s", state.per_sec()),
                     Unit::Bytes => write!(to, "{}/s", bytes(state.per_sec() as u64)),
+                    Unit::Items(_) => Ok(()),
                 };
             })
             .with_key("done", |state: &ProgressState, to: &mut dyn fmt::Write| {
@@ -251,6 +283,33 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// `12 of 320 runs, 15 s each, 1 h 17 min left`; `new` of those done took `elapsed`.
+fn pace(noun: &str, (done, total): (usize, usize), new: usize, elapsed: Duration) -> String {
+    let counted = format!("{done} of {total} {noun}");
+    if new == 0 {
+        return counted;
+    }
+    let each_s = (elapsed.as_secs_f64() / new as f64).max(1e-3);
+    let rate =
+        if each_s < 1.0 { format!("{:.1}/s", 1.0 / each_s) } else { format!("{} each", duration(each_s)) };
+    match total.saturating_sub(done) {
+        0 => format!("{counted}, {rate}"),
+        left => format!("{counted}, {rate}, {} left", duration(each_s * left as f64)),
+    }
+}
+
+/// `4.8 s`, `15 s`, `2 min 5 s`, `17 min`, `1 h 17 min`.
+fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        _ if seconds < 9.95 => format!("{seconds:.1} s"),
+        0..60 => format!("{s} s"),
+        60..600 => format!("{} min {} s", s / 60, s % 60),
+        600..3600 => format!("{} min", s / 60),
+        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
     }
 }
 
@@ -281,5 +340,42 @@ mod tests {
         assert_eq!(count(494_032_768.0), "494.03 M");
         assert_eq!(plural(1, "token"), "1 token");
         assert_eq!(plural(0, "token"), "0 tokens");
+    }
+
+    #[test]
+    fn durations_read_well() {
+        let of = [
+            (0.4, "0.4 s"),
+            (4.84, "4.8 s"),
+            (9.96, "10 s"),
+            (59.6, "1 min 0 s"),
+            (125.0, "2 min 5 s"),
+            (1020.0, "17 min"),
+            (4620.0, "1 h 17 min"),
+            (360_000.0, "100 h 0 min"),
+        ];
+        for (seconds, text) in of {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn the_pace_of_items_is_that_of_the_new_ones() {
+        let seconds = Duration::from_secs;
+        assert_eq!(pace("runs", (12, 320), 0, seconds(9)), "12 of 320 runs");
+        assert_eq!(pace("runs", (12, 320), 2, seconds(30)), "12 of 320 runs, 15 s each, 1 h 17 min left");
+        assert_eq!(pace("files", (30, 40), 20, seconds(4)), "30 of 40 files, 5.0/s, 2.0 s left");
+        assert_eq!(pace("runs", (4, 4), 4, seconds(8)), "4 of 4 runs, 2.0 s each");
+    }
+
+    #[test]
+    fn items_that_were_done_before_do_not_count() {
+        let mut progress = progress_in(Unit::Items("runs"), "scoring");
+        progress.at(3, 3);
+        assert!(progress.bar.is_none(), "nothing is left to show");
+        let mut progress = progress_in(Unit::Items("runs"), "scoring");
+        progress.at(7, 10);
+        progress.at(8, 10);
+        assert_eq!(progress.first.map(|(done, _)| done), Some(7));
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! commands  one study each: cases -> results -> a table, JSON and a picture
 //! store     results, one line each, so that a study that was stopped goes on
+//! tally     how many of them are there, on stderr
 //! sandbox   runs a program that a model wrote
 //! server    another engine, asked the same
 //! ```
@@ -14,6 +15,7 @@ mod sandbox;
 mod server;
 mod stats;
 mod store;
+mod tally;
 
 use cchaha_cli::{args, exit, interrupt, output};
 use clap::Parser;

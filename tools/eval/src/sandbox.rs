@@ -58,10 +58,14 @@ impl Sandbox {
             ));
         }
         let sandbox = Sandbox { python: python.to_owned(), isolate: isolates, limits };
-        match sandbox.run("pass")? {
-            Ended::Passed => Ok(sandbox),
-            ended => Err(Failure::usage(format!("{python} does not run an empty program: {ended:?}"))),
-        }
+        let problem = match sandbox.run("pass")? {
+            Ended::Passed => return Ok(sandbox),
+            Ended::Failed(message) => message,
+            Ended::TimedOut => format!("it takes longer than {} s", limits.wall.as_secs()),
+        };
+        Err(Failure::usage(format!(
+            "{python} does not run an empty program ({problem}); give the path of a Python 3 with --python"
+        )))
     }
 
     /// Runs a Python program.
@@ -162,6 +166,16 @@ mod tests {
         assert_eq!(sandbox.run("print('x' * 1000000)").unwrap(), Ended::Passed);
         assert_eq!(sandbox.run("raise ValueError(3)").unwrap(), Ended::Failed("ValueError: 3".into()));
         assert_eq!(sandbox.run("while True: pass").unwrap(), Ended::TimedOut);
+    }
+
+    #[test]
+    fn a_python_that_is_not_there_is_said() {
+        let limits = Limits { wall: Duration::from_secs(3), memory_mib: 512 };
+        let failure = Sandbox::new("/no/python", true, limits).expect_err("no Python");
+        let message = failure.message();
+        assert!(message.starts_with("/no/python does not run an empty program ("), "{message}");
+        assert!(message.ends_with("; give the path of a Python 3 with --python"), "{message}");
+        assert!(!message.contains('"'), "{message}");
     }
 
     #[test]

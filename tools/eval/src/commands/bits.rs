@@ -9,7 +9,7 @@ use cchaha::{ScoreRequest, SessionOptions, score};
 use cchaha_cli::args::positive;
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
-use cchaha_cli::output::{Align, Out, Table, progress};
+use cchaha_cli::output::{Align, Out, Table};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
@@ -17,6 +17,7 @@ use super::Setup;
 use super::files::{Source, sources};
 use crate::stats::bootstrap_ratio;
 use crate::store::Store;
+use crate::tally::Tally;
 
 /// Bits per byte of source files, and what xz -9 needs for the same bytes
 #[derive(Debug, Args)]
@@ -46,29 +47,30 @@ impl Bits {
             json!({ "study": "bits", "model": self.setup.model_file(), "max_bytes": self.max_bytes });
         let mut store = Store::open(&self.setup.out, &settings)?;
         let stop = Stoppable::begin();
-        let mut bar = progress("scoring");
-        for (i, source) in sources.iter().enumerate() {
+        let mut tally = Tally::begin("scoring", "files", &store, sources.iter().map(Source::key));
+        let scored = sources.iter().try_for_each(|source| -> Result {
             let key = source.key();
-            if store.get(&key).is_none() {
-                let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-                let mut tokens: Vec<u32> = bos.into_iter().collect();
-                tokens.extend(tokenizer.encode(&source.text, Special::Plain));
-                let mut options = SessionOptions { ..self.setup.options() };
-                options.window.language = source.language;
-                let scores =
-                    score(&model, &options, &tokens, &ScoreRequest::default(), &mut |_| stop.flow())?;
-                let bits: f64 = scores.logprobs.iter().flatten().map(|ln| -ln / std::f64::consts::LN_2).sum();
-                // A first token that nothing comes before is any of them.
-                let first = if bos.is_none() { (tokenizer.vocab_len() as f64).log2() } else { 0.0 };
-                let row = json!({
-                    "file": source.name, "language": source.language.name, "tokens": tokens.len(),
-                    "bytes": source.text.len(), "bits": bits + first,
-                });
-                store.put(&key, row)?;
+            if store.get(&key).is_some() {
+                return Ok(());
             }
-            bar.at(i + 1, sources.len());
-        }
-        drop(bar);
+            let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+            let mut tokens: Vec<u32> = bos.into_iter().collect();
+            tokens.extend(tokenizer.encode(&source.text, Special::Plain));
+            let mut options = SessionOptions { ..self.setup.options() };
+            options.window.language = source.language;
+            let scores = score(&model, &options, &tokens, &ScoreRequest::default(), &mut |_| stop.flow())?;
+            let bits: f64 = scores.logprobs.iter().flatten().map(|ln| -ln / std::f64::consts::LN_2).sum();
+            // A first token that nothing comes before is any of them.
+            let first = if bos.is_none() { (tokenizer.vocab_len() as f64).log2() } else { 0.0 };
+            let row = json!({
+                "file": source.name, "language": source.language.name, "tokens": tokens.len(),
+                "bytes": source.text.len(), "bits": bits + first,
+            });
+            store.put(&key, row)?;
+            tally.add();
+            Ok(())
+        });
+        tally.end(scored, &stop)?;
         self.report(&store, &sources)
     }
 

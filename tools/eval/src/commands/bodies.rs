@@ -11,7 +11,7 @@ use cchaha::{GenerateRequest, Session, SessionOptions, generate, heal};
 use cchaha_cli::args::{not_negative, positive, whole};
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
-use cchaha_cli::output::{Align, Out, Table, progress};
+use cchaha_cli::output::{Align, Out, Table};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
@@ -20,6 +20,7 @@ use super::files::{Source, sources};
 use crate::sandbox::{Ended, Limits, Sandbox};
 use crate::stats::{bootstrap, mean};
 use crate::store::Store;
+use crate::tally::Tally;
 
 /// Write the bodies of Python functions and count those that parse
 #[derive(Debug, Args)]
@@ -164,33 +165,36 @@ impl Bodies {
         options.window.language = sources[0].language;
         let mut session = Session::new(&model, &options)?;
         let stop = Stoppable::begin();
-        let mut bar = progress("writing");
-        for (i, function) in chosen.iter().enumerate() {
+        let keys = chosen.iter().map(|function| function.key());
+        let mut tally = Tally::begin("writing", "functions", &store, keys);
+        let written = chosen.iter().enumerate().try_for_each(|(i, function)| -> Result {
             let key = function.key();
-            if store.get(&key).is_none() {
-                let text = &function.source.text;
-                let room = self.prefix_budget.min(ctx - self.n_predict.min(ctx / 2) - 2);
-                let mut prompt = last_lines(tokenizer, &text[..function.body], room);
-                let before = &text.as_bytes()[..function.body];
-                let syntax = Syntax::after(function.source.language, before).filter(|_| self.syntax);
-                let healed = heal(tokenizer, &mut prompt);
-                session.set_prompt(&prompt, &mut |_| stop.flow())?;
-                let request = GenerateRequest { healed, syntax, ..self.request(i as u64) };
-                let (body, ended) = self.write(&mut session, &request, function, &stop)?;
-                if stop.requested() {
-                    return Err(Failure::interrupted());
-                }
-                let program = program(&text[function.header..function.body], &body, function.indentation());
-                let ended_well = sandbox.run(&program)?;
-                let row = json!({
-                    "file": function.source.name, "header": &text[function.header..function.body], "body": body,
-                    "ended": ended, "parses": ended_well == Ended::Passed,
-                });
-                store.put(&key, row)?;
+            if store.get(&key).is_some() {
+                return Ok(());
             }
-            bar.at(i + 1, count);
-        }
-        drop(bar);
+            let text = &function.source.text;
+            let room = self.prefix_budget.min(ctx - self.n_predict.min(ctx / 2) - 2);
+            let mut prompt = last_lines(tokenizer, &text[..function.body], room);
+            let before = &text.as_bytes()[..function.body];
+            let syntax = Syntax::after(function.source.language, before).filter(|_| self.syntax);
+            let healed = heal(tokenizer, &mut prompt);
+            session.set_prompt(&prompt, &mut |_| stop.flow())?;
+            let request = GenerateRequest { healed, syntax, ..self.request(i as u64) };
+            let (body, ended) = self.write(&mut session, &request, function, &stop)?;
+            if stop.requested() {
+                return Err(Failure::interrupted());
+            }
+            let header = &text[function.header..function.body];
+            let ended_well = sandbox.run(&program(header, &body, function.indentation()))?;
+            let row = json!({
+                "file": function.source.name, "header": header, "body": body,
+                "ended": ended, "parses": ended_well == Ended::Passed,
+            });
+            store.put(&key, row)?;
+            tally.add();
+            Ok(())
+        });
+        tally.end(written, &stop)?;
         report(&store, &chosen)
     }
 

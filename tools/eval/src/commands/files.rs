@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cchaha::code::{LANGUAGES, Language};
 use cchaha_cli::exit::{Failure, Result};
+use cchaha_cli::output::plural;
 
 /// A file, or its beginning.
 #[derive(Debug)]
@@ -23,7 +24,8 @@ impl Source {
 }
 
 /// Files of known languages below `paths` in the order of their names, cut to `max` bytes; those shorter than `min` are left
-/// out. Of a language with more than `per_language` files, so many that are spread evenly over them.
+/// out. What `paths` names itself must be there and be readable. Of a language with more than `per_language` files, so many
+/// that are spread evenly over them.
 pub(crate) fn sources(
     paths: &[PathBuf],
     (min, max): (usize, usize),
@@ -31,6 +33,7 @@ pub(crate) fn sources(
 ) -> Result<Vec<Source>> {
     let mut files = Vec::new();
     for path in paths {
+        check(path)?;
         find(path, path.parent().unwrap_or(path), &mut files)?;
     }
     files.sort();
@@ -38,10 +41,16 @@ pub(crate) fn sources(
     let mut found: Vec<Source> = Vec::new();
     for (name, path) in files {
         let language = Language::of_path(&path);
-        if !LANGUAGES.iter().any(|row| row.name == language.name) {
+        if !is_known(language) {
             continue;
         }
-        let Ok(mut text) = std::fs::read_to_string(&path) else { continue };
+        let mut text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if paths.contains(&path) => {
+                return Err(Failure::usage(format!("cannot read {}: {error}", path.display())));
+            }
+            Err(_) => continue,
+        };
         if text.len() < min {
             continue;
         }
@@ -49,7 +58,11 @@ pub(crate) fn sources(
         found.push(Source { name, language, text });
     }
     if found.is_empty() {
-        return Err(Failure::usage(format!("there is no source file of {min} bytes or more to read")));
+        return Err(Failure::usage(format!(
+            "there is no source file of {} or more to read; known languages are {}",
+            plural(min, "byte"),
+            known_languages()
+        )));
     }
     let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for source in &found {
@@ -63,6 +76,28 @@ pub(crate) fn sources(
         *seen * chosen / *all > (*seen - 1) * chosen / *all
     });
     Ok(found)
+}
+
+fn is_known(language: &Language) -> bool {
+    LANGUAGES.iter().any(|row| row.name == language.name)
+}
+
+fn known_languages() -> String {
+    let names: Vec<&str> = LANGUAGES.iter().map(|row| row.name).collect();
+    names.join(", ")
+}
+
+/// Refuses a path that is not there, and a file that is not of a known language.
+fn check(path: &Path) -> Result {
+    let name = path.display();
+    let about = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::usage(format!("{name}: no such file or folder")),
+        _ => Failure::usage(format!("cannot read {name}: {error}")),
+    })?;
+    if about.is_dir() || is_known(Language::of_path(path)) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{name}: not a file of a known language; known are {}", known_languages())))
 }
 
 /// Files below `path`, with their paths from `root`.
@@ -103,5 +138,28 @@ mod tests {
         assert_eq!(names(usize::MAX).len(), 12);
         assert_eq!(names(3), ["a/3/__init__.py", "a/7/__init__.py", "b/3/__init__.py"]);
         assert!(sources(&paths, (100, 200), 3).is_err(), "none is that long");
+    }
+    #[test]
+    fn what_is_named_must_be_there_and_be_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let (good, text) = (file("a.py", b"a = 1\n"), file("notes.txt", b"a note\n"));
+        let refused = |path: &Path| -> String {
+            let failure = sources(&[good.clone(), path.to_owned()], (1, 100), 9).expect_err("refused");
+            failure.message().to_owned()
+        };
+        assert!(refused(&folder.path().join("nosuch")).ends_with("nosuch: no such file or folder"));
+        assert!(refused(&text).contains("notes.txt: not a file of a known language; known are python,"));
+        assert!(refused(&file("b.py", b"\xff\n")).contains("b.py"), "it is not UTF-8");
+        let names: Vec<String> = sources(&[folder.path().to_owned()], (1, 100), 9)
+            .unwrap()
+            .into_iter()
+            .map(|source| source.name)
+            .collect();
+        assert!(names.len() == 1 && names[0].ends_with("a.py"), "of a folder, the others are left out");
     }
 }

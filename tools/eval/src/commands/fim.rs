@@ -1,5 +1,6 @@
 //! `fim-study`: lines, blocks and expressions taken out of files, and what the model writes in their place.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use cchaha::code::{Kind, Structure};
@@ -9,15 +10,16 @@ use cchaha::{ErrorKind, GenerateRequest, Session, SessionOptions, generate};
 use cchaha_cli::args::positive;
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
-use cchaha_cli::output::{Align, Out, Table, progress};
+use cchaha_cli::output::{Align, Out, Table};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
 use super::Setup;
-use super::window::cases;
-use crate::chart::{Bar, bars};
+use super::window::{Case, cases};
+use crate::chart::{Bar, Measure, bars};
 use crate::stats::{bootstrap, mean};
 use crate::store::Store;
+use crate::tally::Tally;
 
 /// Exact match and edit similarity of removed lines, blocks and expressions
 #[derive(Debug, Args)]
@@ -37,7 +39,7 @@ pub(crate) struct FimStudy {
     #[arg(long, value_name = "N", value_parser = positive, default_value_t = 5)]
     per_language: usize,
 
-    /// Leave out files of more tokens
+    /// Take holes from the first N tokens of a file
     #[arg(long, value_name = "N", value_parser = positive, default_value_t = 3000)]
     max_tokens: usize,
 
@@ -47,10 +49,31 @@ pub(crate) struct FimStudy {
 }
 
 /// What is removed.
-const KINDS: [&str; 3] = ["line", "block", "expression"];
+const KINDS: [&str; 4] = ["line", SINGLE_LINE, "block", "expression"];
 
-/// A hole: bytes of the file.
-fn holes(kind: &str, source: &str, structure: &Structure, n: usize) -> Vec<std::ops::Range<usize>> {
+/// A line, and no more than a line is asked for.
+const SINGLE_LINE: &str = "line, --single-line";
+
+/// Fewer tokens of a file are too few to take anything from.
+const MIN_TOKENS: usize = 200;
+
+/// What is removed from a file.
+struct Hole<'a> {
+    case: &'a Case,
+    source: &'a str,
+    kind: &'static str,
+    bytes: Range<usize>,
+}
+
+impl Hole<'_> {
+    fn key(&self) -> String {
+        let Hole { case, kind, bytes, .. } = self;
+        format!("{}/{} {kind} {}", case.language.name, case.name, bytes.start)
+    }
+}
+
+/// Bytes of the file that can be removed.
+fn holes(kind: &str, source: &str, structure: &Structure, n: usize) -> Vec<Range<usize>> {
     let end_of = |i: usize| {
         let end = structure.lines.get(i + 1).map_or(source.len(), |line| line.start);
         source[..end].trim_end_matches(['\r', '\n']).len().max(structure.lines[i].start)
@@ -63,8 +86,8 @@ fn holes(kind: &str, source: &str, structure: &Structure, n: usize) -> Vec<std::
         .filter(|&i| structure.lines[i].kind == Kind::Body && structure.lines[i].depth > 0)
         .filter(|&i| text_of(i).len() > 8)
         .collect();
-    let found: Vec<std::ops::Range<usize>> = match kind {
-        "line" => body.iter().map(|&i| text_of(i)).collect(),
+    let found: Vec<Range<usize>> = match kind {
+        "line" | SINGLE_LINE => body.iter().map(|&i| text_of(i)).collect(),
         // Three to eight lines of one scope, whole.
         "block" => structure
             .scopes
@@ -124,7 +147,14 @@ impl FimStudy {
     pub(crate) fn run(self) -> Result {
         let model = self.setup.model()?;
         let tokenizer = model.tokenizer();
-        let cases = cases(&model, &self.files, (200, self.max_tokens), self.per_language)?;
+        let what = "to take holes from; give longer files";
+        let cases = cases(&model, &self.files, (MIN_TOKENS, self.max_tokens), self.per_language, what)?;
+        let bytes = cases.iter().map(|case| tokenizer.decode(&case.tokens, false));
+        let texts: Vec<String> = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect();
+        let holes = self.all_holes(&cases, &texts);
+        if holes.is_empty() {
+            return Err(Failure::usage("these files have no lines, blocks or expressions to take out"));
+        }
         let settings = json!({
             "study": "fim", "model": self.setup.model_file(), "max_tokens": self.max_tokens, "n_predict": self.n_predict,
         });
@@ -132,53 +162,61 @@ impl FimStudy {
         let ctx = (self.max_tokens + self.n_predict + 64).min(model.context());
         let mut session = Session::new(&model, &SessionOptions { ctx: Some(ctx), ..self.setup.options() })?;
         let stop = Stoppable::begin();
-        let mut bar = progress("filling");
-        let mut keys: Vec<(&str, String)> = Vec::new();
-        for (i, case) in cases.iter().enumerate() {
-            let source = String::from_utf8_lossy(&tokenizer.decode(&case.tokens, false)).into_owned();
-            let structure = Structure::scan(case.language, source.as_bytes());
-            for kind in KINDS {
-                for hole in holes(kind, &source, &structure, self.holes) {
-                    let key = format!("{}/{} {kind} {}", case.language.name, case.name, hole.start);
-                    keys.push((kind, key.clone()));
-                    if store.get(&key).is_some() {
-                        continue;
-                    }
-                    let (prefix, suffix) = (&source[..hole.start], &source[hole.end..]);
-                    let prompt = fim::prompt(tokenizer, None, prefix, suffix)
-                        .map_err(|error| Failure::new(ErrorKind::Model, error.to_string()))?;
-                    session.set_prompt(&prompt.tokens, &mut |_| stop.flow())?;
-                    let request = GenerateRequest {
-                        max_tokens: self.n_predict,
-                        sample: SampleParams::greedy(),
-                        stop_tokens: prompt.ends,
-                        join: Some(Join::new(case.language, prefix, suffix)),
-                        ..GenerateRequest::default()
-                    };
-                    let mut text = String::new();
-                    generate(&mut session, &request, &mut |piece| {
-                        text.push_str(piece.text);
-                        stop.flow()
-                    })?;
-                    if stop.requested() {
-                        return Err(Failure::interrupted());
-                    }
-                    let wanted = source[hole].trim();
-                    let row = json!({
-                        "file": case.name, "language": case.language.name, "kind": kind,
-                        "exact": text.trim() == wanted, "similarity": similarity(text.trim(), wanted),
-                        "wanted": wanted, "answer": text,
-                    });
-                    store.put(&key, row)?;
-                }
+        let mut tally = Tally::begin("filling", "holes", &store, holes.iter().map(Hole::key));
+        let filled = holes.iter().try_for_each(|hole| -> Result {
+            let key = hole.key();
+            if store.get(&key).is_some() {
+                return Ok(());
             }
-            bar.at(i + 1, cases.len());
-        }
-        drop(bar);
-        self.report(&store, &keys)
+            let Hole { case, source, kind, bytes } = hole;
+            let (prefix, suffix) = (&source[..bytes.start], &source[bytes.end..]);
+            let prompt = fim::prompt(tokenizer, None, prefix, suffix)
+                .map_err(|error| Failure::new(ErrorKind::Model, error.to_string()))?;
+            session.set_prompt(&prompt.tokens, &mut |_| stop.flow())?;
+            let join = Join::new(case.language, prefix, suffix);
+            let request = GenerateRequest {
+                max_tokens: self.n_predict,
+                sample: SampleParams::greedy(),
+                stop_tokens: prompt.ends,
+                join: Some(if *kind == SINGLE_LINE { join.single_line() } else { join }),
+                ..GenerateRequest::default()
+            };
+            let mut text = String::new();
+            generate(&mut session, &request, &mut |piece| {
+                text.push_str(piece.text);
+                stop.flow()
+            })?;
+            if stop.requested() {
+                return Err(Failure::interrupted());
+            }
+            let wanted = source[bytes.clone()].trim();
+            let row = json!({
+                "file": case.name, "language": case.language.name, "kind": kind,
+                "exact": text.trim() == wanted, "similarity": similarity(text.trim(), wanted),
+                "wanted": wanted, "answer": text,
+            });
+            store.put(&key, row)?;
+            tally.add();
+            Ok(())
+        });
+        tally.end(filled, &stop)?;
+        self.report(&store, &holes)
     }
 
-    fn report(&self, store: &Store, keys: &[(&str, String)]) -> Result {
+    /// The holes of all files, whose texts these are.
+    fn all_holes<'a>(&self, cases: &'a [Case], texts: &'a [String]) -> Vec<Hole<'a>> {
+        let mut all = Vec::new();
+        for (case, source) in cases.iter().zip(texts) {
+            let structure = Structure::scan(case.language, source.as_bytes());
+            for kind in KINDS {
+                let found = holes(kind, source, &structure, self.holes).into_iter();
+                all.extend(found.map(|bytes| Hole { case, source, kind, bytes }));
+            }
+        }
+        all
+    }
+
+    fn report(&self, store: &Store, holes: &[Hole<'_>]) -> Result {
         let mut table = Table::new(&[
             ("removed", Align::Left),
             ("holes", Align::Right),
@@ -188,8 +226,12 @@ impl FimStudy {
         let mut figures = Vec::new();
         let mut picture = Vec::new();
         for kind in KINDS {
-            let rows: Vec<_> =
-                keys.iter().filter(|row| row.0 == kind).filter_map(|row| store.get(&row.1)).collect();
+            let of_kind = holes.iter().filter(|hole| hole.kind == kind);
+            let rows: Vec<_> = of_kind.filter_map(|hole| store.get(&hole.key())).collect();
+            if rows.is_empty() {
+                table.row([kind, "0", "-", "-"].map(str::to_owned));
+                continue;
+            }
             let exact: Vec<f64> =
                 rows.iter().map(|row| 100.0 * f64::from(u8::from(row["exact"] == true))).collect();
             let similar: Vec<f64> =
@@ -209,7 +251,7 @@ impl FimStudy {
             picture.push(Bar { label: kind.to_owned(), value: mean(&similar), interval });
         }
         let title = format!("{}: edit similarity of what was removed", self.setup.model_file());
-        store.write("similarity.svg", &bars(&title, "%", &picture))?;
+        store.write("similarity.svg", &bars(&title, Measure::Percent, "holes", &picture))?;
         store.write("summary.json", &format!("{:#}\n", json!({ "rows": figures })))?;
         let mut out = Out::new();
         table.print(&mut out)?;

@@ -14,7 +14,7 @@ use cchaha::{GenerateRequest, Job, Model, SessionOptions, generate_all};
 use cchaha_cli::args::{above_zero, positive};
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
-use cchaha_cli::output::{Align, Out, Table, progress};
+use cchaha_cli::output::{Align, Out, Table};
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Value, json};
 
@@ -23,6 +23,7 @@ use crate::sandbox::{Ended, Limits, Sandbox};
 use crate::server::Server;
 use crate::stats::{bootstrap, mean, pass_at_k};
 use crate::store::Store;
+use crate::tally::Tally;
 
 /// How the model is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -182,9 +183,8 @@ impl Programs {
         let longest = jobs.iter().map(|job| job.prompt.len()).max().unwrap_or(0);
         let ctx = (longest + self.n_predict).min(model.context());
         let options = SessionOptions { ctx: Some(ctx), response: None, ..self.setup.options() };
-        let mut bar = progress(benchmark.name);
-        let total = tasks.len() * self.samples;
-        let mut done = total - jobs.len();
+        let keys = tasks.iter().flat_map(|task| (0..self.samples).map(move |sample| key(task, sample)));
+        let mut tally = Tally::begin(benchmark.name, "answers", &store, keys);
         let mut on_answer = |job: usize, answer: &str, tokens: usize| -> Result {
             let (task, sample) = open[job];
             let ended = sandbox.run(&self.program(task, answer))?;
@@ -198,24 +198,27 @@ impl Programs {
                 "tokens": tokens, "answer": answer,
             });
             store.put(&key(task, sample), row)?;
-            done += 1;
-            bar.at(done, total);
+            tally.add();
             Ok(())
         };
-        if let Some(path) = &self.answers {
-            let given = self.given(path)?;
-            for (job, &(task, sample)) in open.iter().enumerate() {
-                let (answer, tokens) = given.get(&key(task, sample)).ok_or_else(|| {
-                    Failure::usage(format!("{} has no answer to {}", path.display(), key(task, sample)))
-                })?;
-                on_answer(job, answer, *tokens)?;
-                if stop.flow().is_break() {
-                    return Err(Failure::interrupted());
+        let mut ask = || -> Result {
+            if let Some(path) = &self.answers {
+                let given = self.given(path)?;
+                for (job, &(task, sample)) in open.iter().enumerate() {
+                    let (answer, tokens) = given.get(&key(task, sample)).ok_or_else(|| {
+                        Failure::usage(format!("{} has no answer to {}", path.display(), key(task, sample)))
+                    })?;
+                    on_answer(job, answer, *tokens)?;
+                    if stop.flow().is_break() {
+                        return Err(Failure::interrupted());
+                    }
                 }
+                return Ok(());
             }
-        } else if let Some(url) = &self.server {
-            Server::new(url).answer_all(&jobs, self.parallel, &mut on_answer, &mut || stop.flow())?;
-        } else {
+            if let Some(url) = &self.server {
+                return Server::new(url)
+                    .answer_all(&jobs, self.parallel, &mut on_answer, &mut || stop.flow());
+            }
             let mut failed = None;
             generate_all(
                 &model,
@@ -228,11 +231,10 @@ impl Programs {
                 },
                 &mut || stop.flow(),
             )?;
-            if let Some(failure) = failed {
-                return Err(failure);
-            }
-        }
-        drop(bar);
+            failed.map_or(Ok(()), Err)
+        };
+        let asked = ask();
+        tally.end(asked, &stop)?;
         self.report(benchmark, &tasks, &store)
     }
 
@@ -350,6 +352,9 @@ fn read_tasks(path: &Path, benchmark: &Benchmark) -> Result<Vec<Task>> {
         tasks.push(task.ok_or_else(|| {
             Failure::usage(format!("line {} of {name} is no task of {}", i + 1, benchmark.name))
         })?);
+    }
+    if tasks.is_empty() {
+        return Err(Failure::usage(format!("{name} has no tasks of {}", benchmark.name)));
     }
     Ok(tasks)
 }

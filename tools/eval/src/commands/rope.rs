@@ -6,15 +6,16 @@ use cchaha::{Model, RopeKind, RopeOptions, SessionOptions};
 use cchaha_cli::args::positive;
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
-use cchaha_cli::output::{Align, Out, Table, progress};
+use cchaha_cli::output::{Align, Out, Table};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
 use super::Setup;
 use super::window::{Case, bits_per_byte, cases};
-use crate::chart::{Bar, bars};
+use crate::chart::{Bar, Measure, bars};
 use crate::stats::{bootstrap, mean};
 use crate::store::Store;
+use crate::tally::Tally;
 
 /// Bits per byte at 1, 2 and 4 times the trained length, for every rotary rule and for the controls of `scope`
 #[derive(Debug, Args)]
@@ -62,15 +63,19 @@ impl RopeStudy {
     pub(crate) fn run(self) -> Result {
         let model = self.setup.model()?;
         let trained = model.context();
-        let most = trained * self.lengths.iter().max().copied().unwrap_or(1);
+        let most = trained.saturating_mul(self.lengths.iter().max().copied().unwrap_or(1));
         let cases = joined(&model, &self.files, most, self.per_language)?;
         let settings = json!({ "study": "rope", "model": self.setup.model_file(), "trained": trained });
         let mut store = Store::open(&self.setup.out, &settings)?;
         let stop = Stoppable::begin();
-        let mut bar = progress("scoring");
-        let total = cases.len() * RULES.len() * self.lengths.len();
-        let mut done = 0;
+        let mut keys = Vec::new();
         for case in &cases {
+            for &length in &self.lengths {
+                keys.extend(RULES.iter().map(|rule| key(case, rule, length)));
+            }
+        }
+        let mut tally = Tally::begin("scoring", "runs", &store, keys);
+        let scored = cases.iter().try_for_each(|case| -> Result {
             for &length in &self.lengths {
                 let n = trained * length;
                 let tokens = case.tokens[..n].to_vec();
@@ -78,22 +83,23 @@ impl RopeStudy {
                 let part = Case { name: case.name.clone(), language: case.language, tokens, n_bytes };
                 for rule in &RULES {
                     let key = key(case, rule, length);
-                    if store.get(&key).is_none() {
-                        let mut options = SessionOptions { rope: Some(rule.options), ..self.setup.options() };
-                        options.window.language = case.language;
-                        let bits = bits_per_byte(&model, &options, &part, &stop)?;
-                        let row = json!({
-                            "file": case.name, "language": case.language.name, "rule": rule.name, "times": length,
-                            "tokens": n, "bytes": n_bytes, "bits_per_byte": bits,
-                        });
-                        store.put(&key, row)?;
+                    if store.get(&key).is_some() {
+                        continue;
                     }
-                    done += 1;
-                    bar.at(done, total);
+                    let mut options = SessionOptions { rope: Some(rule.options), ..self.setup.options() };
+                    options.window.language = case.language;
+                    let bits = bits_per_byte(&model, &options, &part, &stop)?;
+                    let row = json!({
+                        "file": case.name, "language": case.language.name, "rule": rule.name, "times": length,
+                        "tokens": n, "bytes": n_bytes, "bits_per_byte": bits,
+                    });
+                    store.put(&key, row)?;
+                    tally.add();
                 }
             }
-        }
-        drop(bar);
+            Ok(())
+        });
+        tally.end(scored, &stop)?;
         self.report(&store, &cases)
     }
 
@@ -129,7 +135,8 @@ impl RopeStudy {
             table.print(&mut out)?;
             let title =
                 format!("{}: bits per byte at {length} times the trained length", self.setup.model_file());
-            store.write(&format!("times-{length}.svg"), &bars(&title, "", &picture))?;
+            let picture = bars(&title, Measure::BitsPerByte, "files", &picture);
+            store.write(&format!("times-{length}.svg"), &picture)?;
         }
         let summary = json!({ "files": cases.len(), "rows": figures });
         store.write("summary.json", &format!("{summary:#}\n"))?;
@@ -141,7 +148,7 @@ impl RopeStudy {
 fn joined(model: &Model, paths: &[PathBuf], n: usize, per_language: usize) -> Result<Vec<Case>> {
     let mut texts: Vec<Case> = Vec::new();
     let mut open: Vec<Case> = Vec::new();
-    for file in cases(model, paths, (1, usize::MAX), usize::MAX)? {
+    for file in cases(model, paths, (1, usize::MAX), usize::MAX, "to score")? {
         let language = file.language;
         let whole = texts.iter().filter(|text| text.language.name == language.name).count();
         if whole >= per_language {
@@ -160,7 +167,10 @@ fn joined(model: &Model, paths: &[PathBuf], n: usize, per_language: usize) -> Re
         }
     }
     if texts.is_empty() {
-        return Err(Failure::usage(format!("the files of no language come to {n} tokens")));
+        let most = open.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
+        return Err(Failure::usage(format!(
+            "the files of no language come to {n} tokens, at most to {most}; give shorter --lengths, or more files"
+        )));
     }
     Ok(texts)
 }

@@ -9,15 +9,16 @@ use cchaha::{Model, POLICIES, Policy, ScoreRequest, SessionOptions, WindowOption
 use cchaha_cli::args::positive;
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
-use cchaha_cli::output::{Align, Out, Table, progress};
+use cchaha_cli::output::{Align, Out, Table};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
 use super::Setup;
 use super::files::{Source, sources};
-use crate::chart::{Bar, bars};
+use crate::chart::{Bar, Measure, bars};
 use crate::stats::{bootstrap, mean};
 use crate::store::Store;
+use crate::tally::Tally;
 
 /// Bits per byte of long files at equal KV budgets, policy by policy
 #[derive(Debug, Args)]
@@ -38,11 +39,11 @@ pub(crate) struct WindowStudy {
     policies: Vec<&'static Policy>,
 
     /// Leave out files of fewer tokens
-    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 4096)]
+    #[arg(long, value_name = "N", value_parser = two_or_more, default_value_t = 4096)]
     min_tokens: usize,
 
     /// Score the first N tokens of a file
-    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 8192)]
+    #[arg(long, value_name = "N", value_parser = two_or_more, default_value_t = 8192)]
     max_tokens: usize,
 
     /// Most files of a language
@@ -57,6 +58,14 @@ fn policy(name: &str) -> std::result::Result<&'static Policy, String> {
     })
 }
 
+/// Tokens of a text: the first of them is not scored.
+fn two_or_more(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n >= 2 => Ok(n),
+        _ => Err("expected a whole number of 2 or more".into()),
+    }
+}
+
 /// A file to score.
 #[derive(Debug)]
 pub(crate) struct Case {
@@ -66,12 +75,14 @@ pub(crate) struct Case {
     pub(crate) n_bytes: usize,
 }
 
-/// The source files of known languages below `paths`, cut to `max` tokens; those shorter than `min` are left out.
+/// The source files of known languages below `paths`, cut to `max` tokens; those shorter than `min` are left out. Where
+/// that leaves none, `what` says what they are for and what helps.
 pub(crate) fn cases(
     model: &Model,
     paths: &[PathBuf],
     (min, max): (usize, usize),
     per_language: usize,
+    what: &str,
 ) -> Result<Vec<Case>> {
     let mut cases: Vec<Case> = Vec::new();
     for source in sources(paths, (1, usize::MAX), usize::MAX)? {
@@ -90,7 +101,7 @@ pub(crate) fn cases(
         cases.push(Case { name, language, tokens, n_bytes });
     }
     if cases.is_empty() {
-        return Err(Failure::usage(format!("there is no source file of {min} tokens or more to score")));
+        return Err(Failure::usage(format!("there is no source file of {min} tokens or more {what}")));
     }
     Ok(cases)
 }
@@ -112,7 +123,9 @@ pub(crate) fn bits_per_byte(
 impl WindowStudy {
     pub(crate) fn run(self) -> Result {
         let model = self.setup.model()?;
-        let cases = cases(&model, &self.files, (self.min_tokens, self.max_tokens), self.per_language)?;
+        let limits = (self.min_tokens, self.max_tokens);
+        let what = "to score; give longer files, or a lower --min-tokens";
+        let cases = cases(&model, &self.files, limits, self.per_language, what)?;
         let settings = json!({
             "study": "window", "model": self.setup.model_file(), "max_tokens": self.max_tokens,
         });
@@ -125,27 +138,32 @@ impl WindowStudy {
             runs.extend(policies.iter().map(|&policy| (policy, Some(budget))));
         }
         let stop = Stoppable::begin();
-        let mut bar = progress("scoring");
-        let total = cases.len() * runs.len();
-        for (i, case) in cases.iter().enumerate() {
-            for (j, &(policy, budget)) in runs.iter().enumerate() {
-                let key = key(case, policy, budget);
-                if store.get(&key).is_none() {
-                    let window = WindowOptions { policy, budget, language: case.language };
-                    let options = SessionOptions { window, ..self.setup.options() };
-                    let started = std::time::Instant::now();
-                    let bits = bits_per_byte(&model, &options, case, &stop)?;
-                    let row = json!({
-                        "file": case.name, "language": case.language.name, "policy": policy.name, "budget": budget,
-                        "tokens": case.tokens.len(), "bytes": case.n_bytes, "bits_per_byte": bits,
-                        "seconds": started.elapsed().as_secs_f64(),
-                    });
-                    store.put(&key, row)?;
-                }
-                bar.at(i * runs.len() + j + 1, total);
-            }
+        let mut keys = Vec::new();
+        for case in &cases {
+            keys.extend(runs.iter().map(|&(policy, budget)| key(case, policy, budget)));
         }
-        drop(bar);
+        let mut tally = Tally::begin("scoring", "runs", &store, keys);
+        let scored = cases.iter().try_for_each(|case| -> Result {
+            for &(policy, budget) in &runs {
+                let key = key(case, policy, budget);
+                if store.get(&key).is_some() {
+                    continue;
+                }
+                let window = WindowOptions { policy, budget, language: case.language };
+                let options = SessionOptions { window, ..self.setup.options() };
+                let started = std::time::Instant::now();
+                let bits = bits_per_byte(&model, &options, case, &stop)?;
+                let row = json!({
+                    "file": case.name, "language": case.language.name, "policy": policy.name, "budget": budget,
+                    "tokens": case.tokens.len(), "bytes": case.n_bytes, "bits_per_byte": bits,
+                    "seconds": started.elapsed().as_secs_f64(),
+                });
+                store.put(&key, row)?;
+                tally.add();
+            }
+            Ok(())
+        });
+        tally.end(scored, &stop)?;
         self.report(&store, &cases, &policies)
     }
 
@@ -170,14 +188,15 @@ impl WindowStudy {
             ]);
             let lost = mean(&sinks) - mean(&full);
             let mut row = |name: &str, values: &[f64]| {
-                let recovered = (mean(&sinks) - mean(values)) / lost;
+                // Where a budget holds the whole files, nothing is lost.
+                let recovered = Some((mean(&sinks) - mean(values)) / lost).filter(|x| x.is_finite());
                 let beside: Vec<f64> = values.iter().zip(&pages).map(|(a, b)| a - b).collect();
                 let (low, high) = bootstrap(&beside);
                 let against = format!("{:+.4} [{low:+.4}, {high:+.4}]", mean(&beside));
                 table.row([
                     name.to_owned(),
                     format!("{:.4}", mean(values)),
-                    format!("{:.0}%", 100.0 * recovered),
+                    recovered.map_or_else(|| "-".to_owned(), |share| format!("{:.0}%", 100.0 * share)),
                     if name == "pages" { String::new() } else { against },
                 ]);
                 figures.push(json!({
@@ -191,7 +210,8 @@ impl WindowStudy {
             out.line(format_args!("budget {budget}, {} files", cases.len()))?;
             table.print(&mut out)?;
             let title = format!("{}: bits per byte at a budget of {budget} cells", self.setup.model_file());
-            store.write(&format!("budget-{budget}.svg"), &bars(&title, "", &picture))?;
+            let picture = bars(&title, Measure::BitsPerByte, "files", &picture);
+            store.write(&format!("budget-{budget}.svg"), &picture)?;
         }
         let summary = json!({ "files": cases.len(), "rows": figures });
         store.write("summary.json", &format!("{summary:#}\n"))?;
@@ -201,4 +221,17 @@ impl WindowStudy {
 
 fn key(case: &Case, policy: &Policy, budget: Option<usize>) -> String {
     format!("{}/{} {} {}", case.language.name, case.name, policy.name, budget.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_has_a_token_to_score() {
+        assert_eq!(two_or_more("2"), Ok(2));
+        for text in ["1", "0", "-2", "", "2.5"] {
+            assert!(two_or_more(text).is_err(), "{text}");
+        }
+    }
 }

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use tree_sitter::{Node, ParseOptions, Parser};
 
 use super::languages::{Grammar, Language, Layout};
+use super::mend::mend;
 use super::{Kind, Scope, ScopeId, Structure};
 
 /// Structure of a whole text by its grammar; `None` where the language has no grammar or `budget` did not suffice.
 ///
-/// Lines are those of the scanner, with scopes, depths, headers and imports as the parse tree has them.
+/// Lines are those of the scanner, with scopes, depths, headers and imports as the parse tree has them; where the parse has an
+/// error, such as in a text that is not finished, the scanner's answer stands.
 pub fn exact(language: &'static Language, source: &[u8], budget: Duration) -> Option<Structure> {
     let grammar = language.grammar.as_ref()?;
     let mut parser = Parser::new();
@@ -23,6 +25,7 @@ pub fn exact(language: &'static Language, source: &[u8], budget: Duration) -> Op
     let tree =
         parser.parse_with_options(&mut |at, _| source.get(at..).unwrap_or(&[]), None, Some(options))?;
     let mut structure = Structure::scan(language, source);
+    let scanned = tree.root_node().has_error().then(|| structure.clone());
     for line in &mut structure.lines {
         (line.depth, line.scope) = (0, None);
         if line.pinned() {
@@ -30,9 +33,12 @@ pub fn exact(language: &'static Language, source: &[u8], budget: Duration) -> Op
         }
     }
     structure.scopes.clear();
-    let mut walk = Walk { grammar, layout: language.layout, source, structure };
+    let mut walk = Walk { grammar, layout: language.layout, source, structure, errors: Vec::new() };
     walk.tree(tree.root_node());
-    Some(walk.structure)
+    Some(match scanned {
+        Some(scanned) => mend(&walk.structure, &scanned, &walk.errors),
+        None => walk.structure,
+    })
 }
 
 struct Walk<'a> {
@@ -40,6 +46,8 @@ struct Walk<'a> {
     layout: Layout,
     source: &'a [u8],
     structure: Structure,
+    /// First and last lines of what is no part of the grammar, or missing.
+    errors: Vec<(usize, usize)>,
 }
 
 impl Walk<'_> {
@@ -51,6 +59,9 @@ impl Walk<'_> {
             let node = cursor.node();
             while open.last().is_some_and(|&(end, _)| end <= node.start_byte()) {
                 open.pop();
+            }
+            if node.is_error() || node.is_missing() {
+                self.errors.push((node.start_position().row, last_row(node)));
             }
             if self.grammar.imports.contains(&node.kind()) {
                 self.import(node);

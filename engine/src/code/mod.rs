@@ -14,6 +14,7 @@ mod fences;
 mod indents;
 mod languages;
 mod lexer;
+mod mend;
 mod scanner;
 mod statement;
 mod syntax;
@@ -21,7 +22,7 @@ mod syntax;
 mod tests;
 
 pub use exact::exact;
-pub use languages::{LANGUAGES, Language, MARKDOWN, PLAIN};
+pub use languages::{LANGUAGES, Language, MARKDOWN, PLAIN, UNKNOWN};
 pub use scanner::Scanner;
 pub use syntax::Syntax;
 

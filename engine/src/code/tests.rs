@@ -120,12 +120,55 @@ fn go_and_java() {
 }
 
 #[test]
-fn unknown_languages_go_by_indentation() {
+fn plain_text_goes_by_indentation() {
     let source = "server:\n  host: a\n  ports: [\n80\n  ]\nclient:\n  x\n";
     assert_eq!(
         shown("plain", source),
         ["h0", "b1 server", "b1 server", "b1 server", "b1 server", "h0", "b1 client"]
     );
+}
+
+/// Kotlin.
+const BRACES: &str = "package a.b\nimport c.*\n\nclass Main(\n    val x: Int,\n) : Base() {\n    override fun run(b: Bundle?): Int {\n        \
+                      if (b != null) {\n            foo.map {\n                it + 1 // }\n            }\n        }\n        return 1\n    }\n}\n";
+
+#[test]
+fn unknown_languages_go_by_braces_or_indentation() {
+    let run = "b2 Main.run";
+    let body = [run, run, run, run, run, run, "b1 Main"];
+    let head = ["i0", "i0", "-0", "h0", "h0", "h0", "h1 Main", run];
+    assert_eq!(shown("unknown", BRACES), [head.as_slice(), &body].concat());
+    // C#.
+    let source = "using System;\n\nnamespace A.B\n{\n    public class C : D\n    {\n        public C(int x)\n        {\n            \
+                  foreach (var i in x)\n            {\n            }\n        }\n    }\n}\n";
+    let body = ["b3 A.C.C"; 4];
+    let expected = ["i0", "-0", "h0", "h0", "h1 A", "h1 A", "h2 A.C", "h2 A.C"];
+    assert_eq!(shown("unknown", source), [expected.as_slice(), &body, &["b2 A.C", "b1 A"]].concat());
+    // Ruby.
+    let source = "module A\n  class B < C\n    def run(x)\n      x\n    end\n  end\nend\n";
+    let expected = ["h0", "h1 A", "h2 A.B", "b3 A.B.run", "b2 A.B", "b1 A", "b0"];
+    assert_eq!(shown("plain", source), expected);
+    let of = |name: &str, text| Language::of_file(std::path::Path::new(name), text).name;
+    assert_eq!(
+        [of("a.kt", BRACES), of("a.rb", source), of("a", "fn main() {\n")],
+        ["unknown", "plain", "rust"]
+    );
+}
+
+/// The parser makes nothing of the docstring, the scanner does; what comes before stays as parsed.
+#[test]
+fn what_is_not_finished_is_read_by_the_scanner() {
+    let python = Language::named("python").unwrap();
+    let source = "import os\n\ndef f(a):\n    return a\n\ndef g(a):\n    \"\"\"Doc.\n\n    Not finished (\n";
+    let parsed = exact(python, source.as_bytes(), std::time::Duration::from_secs(20)).unwrap();
+    let scanned = Structure::scan(python, source.as_bytes());
+    let places = |structure: &Structure| {
+        let place = |line: &Line| (line.kind, line.depth, structure.path(line.scope));
+        structure.lines.iter().filter(|line| line.kind != Kind::Blank).map(place).collect::<Vec<_>>()
+    };
+    assert_eq!(places(&parsed), places(&scanned));
+    assert_eq!(parsed.path(parsed.lines.last().unwrap().scope), "g");
+    assert_eq!(parsed.scopes.len(), 2);
 }
 
 #[test]

@@ -29,7 +29,17 @@ fn structure_prints_every_line() {
         text.lines().filter(|line| !line.contains("blank")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(spoken(text("")), spoken(text("--causal")), "the scanner sees the same");
+    assert!(text("").contains("return self.doors  Shop.open\n"), "{}", text(""));
     fails(&mut run(["structure", "nowhere.py"]), 2, &["nowhere.py"]);
+    // Without a name the text tells its language.
+    let mut piped = run(["structure", "-"]);
+    piped.write_stdin(SOURCE).assert().success().stderr(is_empty());
+    assert_eq!(stdout(&mut piped), text(""));
+    let unknown = dir.path().join("shop.kt");
+    fs::write(&unknown, "class Shop {\n    fun open() {\n        doors()\n    }\n}\n").expect("a file");
+    let assert = run(["structure"]).arg(&unknown).assert().success().stderr(contains("language not known"));
+    let shown = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+    assert!(shown.contains("doors()  Shop.open\n"), "{shown}");
 }
 
 #[test]

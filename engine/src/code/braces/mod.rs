@@ -152,7 +152,8 @@ impl Braces {
     fn begin(&mut self, byte: u8, outline: &mut Outline) {
         if self.new_line {
             self.new_line = false;
-            if self.language.line_ends == LineEnds::BetweenValues && self.line_ends_statement(byte) {
+            let between = matches!(self.language.line_ends, LineEnds::BetweenValues | LineEnds::BetweenNames);
+            if between && self.line_ends_statement(byte) {
                 self.end_statement();
             }
         }
@@ -200,10 +201,12 @@ impl Braces {
         let Some(frame) = self.frames.last() else { return false };
         let announced = matches!(frame.head.meaning, Some(Word::Function | Word::Class | Word::Contextual));
         let decorators = frame.head.words == 0;
+        // `import a.*`
+        let all = frame.head.meaning == Some(Word::Import) && self.last == Last::Byte(b'*');
         !matches!(frame.role, Role::Group | Role::Splice)
-            && self.ends_value()
+            && (self.ends_value() || all)
             && (is_word(byte) || matches!(byte, b'"' | b'@' | b'#'))
-            && !announced
+            && (!announced || self.language.line_ends == LineEnds::BetweenNames)
             && !decorators
     }
 

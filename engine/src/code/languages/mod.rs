@@ -1,4 +1,4 @@
-//! Languages: one file and one row of [`LANGUAGES`] each. What none of them claims is read as [`PLAIN`].
+//! Languages: one file and one row of [`LANGUAGES`] each. What none of them claims is read as [`UNKNOWN`] or [`PLAIN`].
 
 mod c;
 mod cpp;
@@ -8,6 +8,7 @@ mod javascript;
 mod python;
 mod rust;
 mod typescript;
+mod unknown;
 
 use std::path::Path;
 
@@ -109,6 +110,8 @@ pub(crate) enum LineEnds {
     AfterValue,
     /// At a line end after a value, if the next line begins with a name or a quote (JavaScript).
     BetweenValues,
+    /// The same, after the beginning of a declaration too: `fun f() = 1` (unknown languages).
+    BetweenNames,
 }
 
 /// A language: what the scanner and the exact parser need to know of it.
@@ -147,14 +150,28 @@ pub(crate) struct Grammar {
     pub(crate) imports: &'static [&'static str],
 }
 
-/// Unknown text: brackets and indentation.
+/// Unknown text, and code without braces: brackets and indentation.
 pub const PLAIN: Language = Language {
     name: "plain",
     extensions: &["txt"],
     signs: &[],
     layout: Layout::Indentation,
     lexis: Lexis { quotes: b"\"'", ..NO_LEXIS },
-    words: &[],
+    // Of what is indented below them these are not the name.
+    words: &[
+        ("class", Word::Class),
+        ("def", Word::Function),
+        ("defp", Word::Function),
+        ("function", Word::Function),
+        ("module", Word::Class),
+        ("proc", Word::Function),
+        ("sub", Word::Function),
+        ("async", Word::Continues),
+        ("export", Word::Continues),
+        ("local", Word::Continues),
+        ("private", Word::Continues),
+        ("public", Word::Continues),
+    ],
     bare_functions: BareFunctions::Nowhere,
     line_ends: LineEnds::Nothing,
     arrows: false,
@@ -164,6 +181,9 @@ pub const PLAIN: Language = Language {
 
 /// Prose with code between fences, such as a chat: each piece of code is read as its own language.
 pub const MARKDOWN: Language = Language { name: "markdown", extensions: &["md"], ..PLAIN };
+
+/// Unknown code with braces.
+pub const UNKNOWN: Language = unknown::LANGUAGE;
 
 const NO_LEXIS: Lexis = Lexis {
     hash_comments: false,
@@ -195,16 +215,24 @@ pub static LANGUAGES: [&Language; 8] = [
 
 impl Language {
     /// The language of this name or with this extension; `None` where there is none. Besides [`LANGUAGES`] there are
-    /// [`PLAIN`] and [`MARKDOWN`].
+    /// [`PLAIN`], [`MARKDOWN`] and [`UNKNOWN`].
     pub fn named(name: &str) -> Option<&'static Language> {
         let name = name.to_ascii_lowercase();
         let known = |row: &&Language| row.name == name || row.extensions.contains(&name.as_str());
-        LANGUAGES.into_iter().chain([&PLAIN, &MARKDOWN]).find(known)
+        LANGUAGES.into_iter().chain([&PLAIN, &MARKDOWN, &UNKNOWN]).find(known)
     }
 
     /// The language of a file by its name; [`PLAIN`] for unknown ones.
     pub fn of_path(path: &Path) -> &'static Language {
         path.extension().and_then(|e| e.to_str()).and_then(Language::named).unwrap_or(&PLAIN)
+    }
+
+    /// The language of a file by its name, or where that has no extension by its text; of an extension that nobody claims [`UNKNOWN`]
+    /// where lines end in braces, else [`PLAIN`].
+    pub fn of_file(path: &Path, text: &str) -> &'static Language {
+        let Some(extension) = path.extension().and_then(|e| e.to_str()) else { return Language::guess(text) };
+        let braces = || text.lines().any(|line| line.trim_end().ends_with('{'));
+        Language::named(extension).unwrap_or_else(|| if braces() { &UNKNOWN } else { &PLAIN })
     }
 
     /// The likeliest language of a text that came without a name: the one most of whose signs its first lines begin

@@ -116,7 +116,7 @@ impl Syntax {
             expression: Expression::default(),
             fault: false,
         };
-        (language.layout != Layout::Indentation).then(|| Syntax { lexer: Lexer::new(language), rules })
+        language.grammar.is_some().then(|| Syntax { lexer: Lexer::new(language), rules })
     }
 
     /// After a text.

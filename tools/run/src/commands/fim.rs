@@ -165,7 +165,7 @@ impl Fim {
             // Bytes a token of this file stands for, so that the digest is cut near the share of tokens.
             let bytes_per_token = text.len() as f64 / count(&text).max(1) as f64;
             let bytes = (share as f64 * bytes_per_token * 0.95) as usize;
-            let text = fim::digest(Language::of_path(path), &text, &wanted, bytes);
+            let text = fim::digest(Language::of_file(path, &text), &text, &wanted, bytes);
             files.push((path.display().to_string(), text));
         }
         Ok(files)

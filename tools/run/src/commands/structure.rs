@@ -1,10 +1,11 @@
 //! `structure`: what the engine sees in a source file.
 
+use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use cchaha::code::{Kind, Language, Structure, exact};
+use cchaha::code::{Kind, Language, PLAIN, Structure, UNKNOWN, exact};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
@@ -20,8 +21,8 @@ Examples:
   git show HEAD:lib.py | cchaha-run structure --language python -
 
 Every line has a kind (import, header, body, comment, string, blank), a depth (the functions, classes and the like around
-its first byte) and a scope (their names). Imports and headers are pinned: the structure-aware window keeps them in
-sight while there is room.";
+its first byte) and, behind its text, a scope (their names). Imports and headers are pinned (*): the structure-aware
+window keeps them in sight while there is room.";
 
 /// How long the exact parser may take.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -34,7 +35,7 @@ pub(crate) struct Show {
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
 
-    /// Its language [default: by the file's extension]
+    /// Its language [default: by the file's extension; without one, what the text looks like]
     #[arg(short, long, value_name = "NAME", value_parser = language)]
     language: Option<&'static Language>,
 
@@ -60,7 +61,10 @@ fn style(kind: Kind) -> Style {
 impl Show {
     pub(crate) fn run(self) -> Result {
         let source = input::file(&self.file)?;
-        let language = self.language.unwrap_or_else(|| Language::of_path(&self.file));
+        let language = self.language.unwrap_or_else(|| Language::of_file(&self.file, &source));
+        if self.language.is_none() && [UNKNOWN.name, PLAIN.name].contains(&language.name) {
+            anstream::eprintln!("{DIM}language not known; read by brackets and indentation{DIM:#}");
+        }
         let parsed = if self.causal { None } else { exact(language, source.as_bytes(), BUDGET) };
         let structure = parsed.unwrap_or_else(|| Structure::scan(language, source.as_bytes()));
         let mut out = Out::new();
@@ -83,12 +87,19 @@ impl Show {
             let plain = Style::new();
             let (dim, style) = if out.styled() { (DIM, style(line.kind)) } else { (plain, plain) };
             let pin = if line.pinned() { '*' } else { ' ' };
+            // Blank lines belong to nobody; a name may stand on several lines.
+            let path = if line.kind == Kind::Blank { String::new() } else { structure.path(line.scope) };
+            let path = path.split_whitespace().collect::<Vec<_>>().join(" ");
+            let scope = if path.is_empty() { path } else { format!("  {dim}{path}{dim:#}") };
             out.line(format_args!(
-                "{dim}{:>width$} {:7} {:2}{dim:#}{pin} {style}{text}{style:#}",
+                "{dim}{:>width$} {:7} {:2}{dim:#}{pin} {style}{text}{style:#}{scope}",
                 i + 1,
                 line.kind.name(),
                 line.depth,
             ))?;
+        }
+        if stdout().is_terminal() {
+            out.styled_line(DIM, "line, kind, depth, * if pinned in the code window, text, scope")?;
         }
         out.flush()
     }

@@ -264,7 +264,8 @@ impl DeviceArgs {
     /// For `text`, the text of `file`, by whose name its language is known; otherwise it is guessed.
     pub(crate) fn of_file(&mut self, file: Option<&Path>, text: &str) {
         let language = &mut self.backend.window.language;
-        let by_name = || file.map(|file| Language::of_file(file, text)).filter(|language| language.name != PLAIN.name);
+        let by_name =
+            || file.map(|file| Language::of_file(file, text)).filter(|language| language.name != PLAIN.name);
         *language = language.or_else(by_name).or_else(|| Some(Language::guess(text)));
     }
 

@@ -255,7 +255,7 @@ impl Session {
         let advice = if self.context < trained {
             format!("give a larger one with --ctx (the model takes up to {trained}), or shorten the prompt")
         } else {
-            "this is all the model was trained for; shorten the prompt".to_owned()
+            "this is all the model was trained for; shorten the prompt, or go beyond with --ctx and --rope yarn".to_owned()
         };
         Err(Error::usage(format!(
             "the prompt has {len} tokens and the context holds {}; {advice}",

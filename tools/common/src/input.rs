@@ -72,14 +72,12 @@ pub fn file(path: &Path) -> Result<String> {
     utf8(bytes, &name.to_string(), 0)
 }
 
-/// The text given by a flag, by a file, or else piped into stdin. `what` names it in the error.
-pub fn text(flag: Option<String>, path: Option<&Path>, what: &str) -> Result<String> {
+/// The text given by a flag, by a file, or else piped into stdin. `what` names it in the error, and how it can be given.
+pub fn text(flag: Option<String>, path: Option<&Path>, (what, ways): (&str, &str)) -> Result<String> {
     match (flag, path) {
         (Some(text), _) => Ok(text),
         (None, Some(path)) => file(path),
         (None, None) if !io::stdin().is_terminal() => stdin(),
-        (None, None) => {
-            Err(Failure::usage(format!("no {what}: give -p TEXT or --file FILE, or pipe it into stdin")))
-        }
+        (None, None) => Err(Failure::usage(format!("no {what}: give {ways}, or pipe it into stdin"))),
     }
 }

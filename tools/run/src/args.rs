@@ -332,7 +332,7 @@ pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
 
 fn ctx_help() -> String {
     format!(
-        "Most tokens of prompt and answer together [default: the model's own context, at most {DEFAULT_CONTEXT}]"
+        "Most tokens of prompt and answer together [default: the model's own context, at most {DEFAULT_CONTEXT}; complete takes more for a longer prompt]"
     )
 }
 

@@ -74,7 +74,7 @@ impl Complete {
     pub(crate) fn run(mut self) -> Result {
         self.device.check()?;
         let model = Arc::new(self.model.open_or_embedded()?);
-        let text = input::text(self.prompt, self.file.as_deref(), "prompt")?;
+        let text = input::text(self.prompt, self.file.as_deref(), ("prompt", "-p TEXT or --file FILE"))?;
         let special = if self.special { Special::Parse } else { Special::Plain };
         let mut prompt = model.tokenizer().encode_prompt(&text, special);
         let healed = heal(model.tokenizer(), &mut prompt);

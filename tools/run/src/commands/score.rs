@@ -64,7 +64,7 @@ impl Score {
                 (tokens, n_bytes)
             }
             None => {
-                let text = input::text(None, self.text_file.as_deref(), "text")?;
+                let text = input::text(None, self.text_file.as_deref(), ("text", "--file FILE"))?;
                 (with_bos(&model, &text), text.len())
             }
         };

@@ -47,7 +47,7 @@ pub(crate) struct Tokenize {
 impl Tokenize {
     pub(crate) fn run(self) -> Result {
         let model = self.model.open()?;
-        let text = input::text(self.prompt, self.file.as_deref(), "text")?;
+        let text = input::text(self.prompt, self.file.as_deref(), ("text", "-p TEXT or --file FILE"))?;
         let tokenizer = model.tokenizer();
         let special = if self.special { Special::Parse } else { Special::Plain };
         let tokens = tokenizer.encode(&text, special);

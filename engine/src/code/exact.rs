@@ -14,6 +14,24 @@ use super::{Kind, Scope, ScopeId, Structure};
 /// Lines are those of the scanner, with scopes, depths, headers and imports as the parse tree has them; where the parse has an
 /// error, such as in a text that is not finished, the scanner's answer stands.
 pub fn exact(language: &'static Language, source: &[u8], budget: Duration) -> Option<Structure> {
+    let (parsed, errors) = parse(language, source, budget)?;
+    if errors.is_empty() {
+        return Some(parsed);
+    }
+    Some(mend(&parsed, &Structure::scan(language, source), &errors))
+}
+
+/// [`exact`] as the parse tree alone has it, errors and all: what the scanner is compared with.
+pub fn parsed(language: &'static Language, source: &[u8], budget: Duration) -> Option<Structure> {
+    parse(language, source, budget).map(|(structure, _)| structure)
+}
+
+/// What the parse tree says, and first and last lines of what is no part of the grammar, or missing.
+fn parse(
+    language: &'static Language,
+    source: &[u8],
+    budget: Duration,
+) -> Option<(Structure, Vec<(usize, usize)>)> {
     let grammar = language.grammar.as_ref()?;
     let mut parser = Parser::new();
     parser.set_language(&(grammar.language)()).ok()?;
@@ -25,7 +43,6 @@ pub fn exact(language: &'static Language, source: &[u8], budget: Duration) -> Op
     let tree =
         parser.parse_with_options(&mut |at, _| source.get(at..).unwrap_or(&[]), None, Some(options))?;
     let mut structure = Structure::scan(language, source);
-    let scanned = tree.root_node().has_error().then(|| structure.clone());
     for line in &mut structure.lines {
         (line.depth, line.scope) = (0, None);
         if line.pinned() {
@@ -35,10 +52,7 @@ pub fn exact(language: &'static Language, source: &[u8], budget: Duration) -> Op
     structure.scopes.clear();
     let mut walk = Walk { grammar, layout: language.layout, source, structure, errors: Vec::new() };
     walk.tree(tree.root_node());
-    Some(match scanned {
-        Some(scanned) => mend(&walk.structure, &scanned, &walk.errors),
-        None => walk.structure,
-    })
+    Some((walk.structure, walk.errors))
 }
 
 struct Walk<'a> {

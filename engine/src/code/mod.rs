@@ -21,7 +21,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
-pub use exact::exact;
+pub use exact::{exact, parsed};
 pub use languages::{LANGUAGES, Language, MARKDOWN, PLAIN, UNKNOWN};
 pub use scanner::Scanner;
 pub use syntax::Syntax;

@@ -15,9 +15,14 @@ const ENV_PREFIX: &str = "CCHAHA_ARG_";
 
 /// A whole number of 1 or more.
 pub fn positive(text: &str) -> std::result::Result<usize, String> {
+    at_least::<1>(text)
+}
+
+/// A whole number of `LEAST` or more.
+pub fn at_least<const LEAST: usize>(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
-        Ok(n) if n > 0 => Ok(n),
-        _ => Err("expected a whole number of 1 or more".into()),
+        Ok(n) if n >= LEAST => Ok(n),
+        _ => Err(format!("expected a whole number of {LEAST} or more")),
     }
 }
 
@@ -113,6 +118,8 @@ mod tests {
         for text in ["0", "-1", "1.5", "", "99999999999999999999999"] {
             assert!(positive(text).is_err(), "{text}");
         }
+        assert_eq!(at_least::<2>("2"), Ok(2));
+        assert_eq!(at_least::<2>("1"), Err("expected a whole number of 2 or more".into()));
         assert_eq!(whole("0"), Ok(0u64));
         assert!(whole::<usize>("-1").is_err());
         assert_eq!(fraction("0.5"), Ok(0.5));

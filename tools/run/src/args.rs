@@ -10,7 +10,7 @@ use cchaha::{
     DEFAULT_CONTEXT, DEVICES, Device, FULL_BUDGET, MIN_BUDGET, Model, OFFERED, POLICIES, Policy, ROPES,
     RopeOptions, Seen, Session, SessionOptions, Upload, WindowOptions, dynamic_budget,
 };
-pub(crate) use cchaha_cli::args::{above_zero, finite, fraction, not_negative, positive, whole};
+pub(crate) use cchaha_cli::args::{above_zero, at_least, finite, fraction, not_negative, positive, whole};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, Parser, ValueHint};
 
@@ -112,7 +112,7 @@ pub(crate) struct BackendArgs {
 pub(crate) struct WindowArgs {
     /// Cells of the KV cache a token may see; with fold, cells there are [default: all up to 8192 tokens of context, and
     /// beyond that 8192 and more for every outer name the open scope uses, up to 32768; bench and score: all]
-    #[arg(long, value_name = "N", value_parser = budget)]
+    #[arg(long, value_name = "N", value_parser = at_least::<MIN_BUDGET>)]
     kv_budget: Option<usize>,
 
     #[arg(long, value_name = "POLICY", value_parser = policy(), help = policy_help())]
@@ -141,14 +141,6 @@ impl WindowArgs {
     fn rope(&self) -> Option<RopeOptions> {
         let name = self.rope.as_deref()?;
         ROPES.iter().find(|row| row.0 == name).map(|row| RopeOptions::new(row.1))
-    }
-}
-
-/// A number of cells that is of use.
-fn budget(text: &str) -> std::result::Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n >= MIN_BUDGET => Ok(n),
-        _ => Err(format!("expected a whole number of {MIN_BUDGET} or more")),
     }
 }
 
@@ -305,6 +297,9 @@ impl DeviceArgs {
 
     /// The same of all that a session has read and written.
     pub(crate) fn explain_session(&self, session: &Session) -> Result {
+        if self.explain_window.is_none() {
+            return Ok(());
+        }
         let text = session.model().tokenizer().decode(session.tokens(), false);
         self.explain(&session.seen(), &String::from_utf8_lossy(&text))
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cchaha::code::Language;
 use cchaha::text::Special;
 use cchaha::{Model, POLICIES, Policy, ScoreRequest, SessionOptions, WindowOptions, score};
-use cchaha_cli::args::positive;
+use cchaha_cli::args::{at_least, positive};
 use cchaha_cli::exit::{Failure, Result};
 use cchaha_cli::interrupt::Stoppable;
 use cchaha_cli::output::{Align, Out, Table};
@@ -39,11 +39,11 @@ pub(crate) struct WindowStudy {
     policies: Vec<&'static Policy>,
 
     /// Leave out files of fewer tokens
-    #[arg(long, value_name = "N", value_parser = two_or_more, default_value_t = 4096)]
+    #[arg(long, value_name = "N", value_parser = at_least::<2>, default_value_t = 4096)]
     min_tokens: usize,
 
     /// Score the first N tokens of a file
-    #[arg(long, value_name = "N", value_parser = two_or_more, default_value_t = 8192)]
+    #[arg(long, value_name = "N", value_parser = at_least::<2>, default_value_t = 8192)]
     max_tokens: usize,
 
     /// Most files of a language
@@ -56,14 +56,6 @@ fn policy(name: &str) -> std::result::Result<&'static Policy, String> {
         let names: Vec<&str> = POLICIES.iter().map(|policy| policy.name).collect();
         format!("known are {}", names.join(", "))
     })
-}
-
-/// Tokens of a text: the first of them is not scored.
-fn two_or_more(text: &str) -> std::result::Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n >= 2 => Ok(n),
-        _ => Err("expected a whole number of 2 or more".into()),
-    }
 }
 
 /// A file to score.
@@ -221,17 +213,4 @@ impl WindowStudy {
 
 fn key(case: &Case, policy: &Policy, budget: Option<usize>) -> String {
     format!("{}/{} {} {}", case.language.name, case.name, policy.name, budget.unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_has_a_token_to_score() {
-        assert_eq!(two_or_more("2"), Ok(2));
-        for text in ["1", "0", "-2", "", "2.5"] {
-            assert!(two_or_more(text).is_err(), "{text}");
-        }
-    }
 }

@@ -116,7 +116,10 @@ impl Join {
                 return out;
             }
         }
-        if self.first && self.beside == Beside::Middle && self.meets(&self.pending).is_some_and(|cut| cut.1) {
+        // Only these can end the answer before its line ends, and looking closer reads the line again.
+        let may_meet = self.pending.contains([')', ']', '}']) || self.pending.contains(self.next[0].as_str());
+        let inside = self.first && self.beside == Beside::Middle;
+        if inside && may_meet && self.meets(&self.pending).is_some_and(|cut| cut.1) {
             let line = std::mem::take(&mut self.pending);
             self.line(&line, &mut out);
             self.done = true;

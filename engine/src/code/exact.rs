@@ -7,6 +7,7 @@ use tree_sitter::{Node, ParseOptions, Parser};
 
 use super::languages::{Grammar, Language, Layout};
 use super::mend::mend;
+use super::names::name;
 use super::{Kind, Scope, ScopeId, Structure};
 
 /// Structure of a whole text by its grammar; `None` where the language has no grammar or `budget` did not suffice.
@@ -120,7 +121,7 @@ impl Walk<'_> {
                 line.kind = Kind::Header;
             }
         }
-        let name = self.name(node).unwrap_or_default();
+        let name = name(node, self.source).unwrap_or_default();
         let end_row = last_row(end);
         let id = ScopeId(self.structure.scopes.len() as u32);
         let header = first as u32..last as u32 + 1;
@@ -159,18 +160,6 @@ impl Walk<'_> {
             before = sibling.prev_sibling();
         }
         row
-    }
-
-    fn name(&self, node: Node<'_>) -> Option<String> {
-        let mut named = node;
-        for field in ["declarator", "declarator", "declarator"] {
-            named = named.child_by_field_name(field).unwrap_or(named);
-        }
-        let name = match named == node {
-            true => node.child_by_field_name("name").or_else(|| node.child_by_field_name("type"))?,
-            false => named,
-        };
-        Some(name.utf8_text(self.source).ok()?.to_owned())
     }
 }
 

@@ -15,6 +15,7 @@ mod indents;
 mod languages;
 mod lexer;
 mod mend;
+mod names;
 mod scanner;
 mod statement;
 mod syntax;

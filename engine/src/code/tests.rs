@@ -171,6 +171,37 @@ fn what_is_not_finished_is_read_by_the_scanner() {
     assert_eq!(parsed.scopes.len(), 2);
 }
 
+/// Names of scopes as the parse tree has them.
+#[test]
+fn scopes_are_called_what_they_are_declared_or_assigned_as() {
+    let cases: [(&str, &str, &[&str]); 4] = [
+        (
+            "cpp",
+            "int **f(void) {\n}\nT& g(int x) {\n}\nV<int>& A::h(int x) const {\n}\nA::~A() {\n}\nint (*k(int a))(int) {\n}\n\
+             A::operator bool() const {\n}\nint A::operator()(int x) {\n}\ntypedef struct {\n  int x;\n} P;\ntemplate <class T> struct W<T*> {\n};\n",
+            &["f", "g", "A::h", "A::~A", "k", "A::operator bool", "A::operator()", "P", "W<T*>"],
+        ),
+        (
+            "javascript",
+            "const add = (a) => {\n}\na.b = function () {\n}\nf(() => {\n})\nx = {\n  'go': function () {\n  }\n}\n\
+             class K {\n  #on = () => {\n  }\n}\nmap[i] = () => {\n}\n",
+            &["add", "b", "", "go", "K", "#on", ""],
+        ),
+        (
+            "go",
+            "package p\nfunc F() {\n\tf := func() {\n\t}\n\tgo func() {\n\t}()\n}\nvar h = func() {\n}\n",
+            &["F", "f", "", "h"],
+        ),
+        ("rust", "impl<T> A for B<T> {\n}\n", &["B<T>"]),
+    ];
+    for (language, source, expected) in cases {
+        let language = Language::named(language).unwrap();
+        let parsed = exact(language, source.as_bytes(), std::time::Duration::from_secs(20)).unwrap();
+        let names: Vec<&str> = parsed.scopes.iter().map(|scope| scope.name.as_str()).collect();
+        assert_eq!(names, expected, "{}", language.name);
+    }
+}
+
 #[test]
 fn code_between_fences_is_read_as_its_language() {
     let source = "Look:\n```python\nimport a\ndef f(x):\n    return '```'\n```\nWell.\n```rust\nfn g() {\n    1\n}\n```\n```\nimport b\n";

@@ -42,7 +42,11 @@ pub fn digest(language: &'static Language, source: &str, wanted: &HashSet<&str>,
             range.for_each(|i| kept[i] = true);
         }
     };
-    let is_wanted = |name: &str| wanted.contains(name);
+    // `h` of `A::h`, and `Map` of `Map<Key>`.
+    let is_wanted = |name: &str| {
+        let name = name.split('<').next().unwrap_or(name);
+        names(name).last().is_some_and(|name| wanted.contains(name))
+    };
     let (named, others): (Vec<_>, Vec<_>) = structure.scopes.iter().partition(|scope| is_wanted(&scope.name));
     named.iter().for_each(|scope| keep(scope.header.clone()));
     others.iter().for_each(|scope| keep(scope.header.clone()));
@@ -100,6 +104,20 @@ mod tests {
         assert_eq!(digest(python, source, &near, 45), "import os\ndef used(a, b):\ndef other(c):\n");
         let with_body = "import os\ndef used(a, b):\n    return a + b\ndef other(c):\n";
         assert_eq!(digest(python, source, &near, 62), with_body);
+    }
+
+    /// Names are found behind pointers, in other scopes and in assignments.
+    #[test]
+    fn what_is_wanted_is_known_by_its_last_name() {
+        for (language, wanted, other) in [
+            ("cpp", "T *A::used(int x) {\n}\n", "int other(int x) {\n}\n"),
+            ("javascript", "const used = (a) => {\n}\n", "function other(a) {\n}\n"),
+        ] {
+            let language = Language::named(language).unwrap();
+            let header = wanted.split_inclusive('\n').next().unwrap();
+            let near = names_near("z = used(1, ", ")");
+            assert_eq!(digest(language, &format!("{other}{wanted}"), &near, header.len()), header);
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) fn name(node: Node<'_>, source: &[u8]) -> Option<String> {
         return declared(declarator, source).map(str::to_owned);
     }
     let own = node.child_by_field_name("name").or_else(|| named_type(node));
-    own.and_then(text).or_else(|| given(node, source)).map(str::to_owned)
+    own.and_then(text).map(unquoted).or_else(|| given(node, source)).map(str::to_owned)
 }
 
 /// A Rust `impl` goes by its type; that of a Go literal or a C `enum` is no name.
@@ -57,6 +57,11 @@ fn given<'a>(node: Node<'_>, source: &'a [u8]) -> Option<&'a str> {
     }
     let &(_, field) = GIVEN.iter().find(|(kind, _)| *kind == value.kind())?;
     let text = value.child_by_field_name(field)?.utf8_text(source).ok()?;
-    let last = text.trim_matches(['"', '\'']).rsplit('.').next()?;
+    let last = unquoted(text).rsplit('.').next()?;
     (!last.is_empty() && last.bytes().all(|byte| is_word(byte) || byte == b'#')).then_some(last)
+}
+
+/// JavaScript's properties may be literals.
+fn unquoted(name: &str) -> &str {
+    name.trim_matches(['"', '\''])
 }

@@ -183,9 +183,9 @@ fn scopes_are_called_what_they_are_declared_or_assigned_as() {
         ),
         (
             "javascript",
-            "const add = (a) => {\n}\na.b = function () {\n}\nf(() => {\n})\nx = {\n  'go': function () {\n  }\n}\n\
+            "const add = (a) => {\n}\na.b = function () {\n}\nf(() => {\n})\nx = {\n  'go': function () {\n  },\n  \"a b\"() {\n  }\n}\n\
              class K {\n  #on = () => {\n  }\n}\nmap[i] = () => {\n}\n",
-            &["add", "b", "", "go", "K", "#on", ""],
+            &["add", "b", "", "go", "a b", "K", "#on", ""],
         ),
         (
             "go",

@@ -311,7 +311,7 @@ impl Search<'_> {
             if stop.requested() {
                 return Err(Failure::interrupted());
             }
-            sum += rows.next().map_or(0.0, |base| kl_divergence(base, logits));
+            sum += rows.next().map_or(Ok(0.0), |base| kl_divergence(base, logits))?;
             Ok(())
         })?;
         match sum.is_finite() {

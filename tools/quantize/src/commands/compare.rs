@@ -309,10 +309,10 @@ pub(crate) fn divergence(
             })?;
             second.logits(chunk, &mut |t, logits| {
                 let base = &rows[t * a.vocab..][..a.vocab];
-                result.kl.push(kl_divergence(base, logits));
+                result.kl.push(kl_divergence(base, logits)?);
                 result.agreed += usize::from(top(base) == top(logits));
                 for (nll, logits) in result.nll.iter_mut().zip([base, logits]) {
-                    *nll += log_sum_exp(logits) - f64::from(logits[next[t] as usize]);
+                    *nll += log_sum_exp(logits)? - f64::from(logits[next[t] as usize]);
                 }
                 Ok(())
             })?;

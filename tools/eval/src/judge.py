@@ -31,13 +31,21 @@ def defined(node):
     return set()
 
 
-def needed(tree, entry):
-    """Imports, and definitions that `entry` reaches; all definitions where it is none of them."""
+def used(tree):
+    """Names a program uses and does not give a value to."""
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    given = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    given |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    return {name.id for name in names} - given - {name for node in tree.body for name in defined(node)}
+
+
+def needed(tree, entry, test):
+    """Imports, and definitions that `entry` and the test reach; all definitions where `entry` is none of them."""
     names = {}
     for node in tree.body:
         for name in defined(node):
             names.setdefault(name, []).append(node)
-    reached, left = set(), [entry] if entry in names else list(names)
+    reached, left = set(), [entry, *used(ast.parse(test))] if entry in names else list(names)
     while left:
         name = left.pop()
         if name in names and name not in reached:
@@ -49,5 +57,5 @@ def needed(tree, entry):
 
 def judge(answer, entry, test):
     scope = {"__name__": "answer"}
-    exec(compile(needed(longest_program(answer), entry), "answer", "exec"), scope)
+    exec(compile(needed(longest_program(answer), entry, test), "answer", "exec"), scope)
     exec(compile(test, "test", "exec"), scope)

@@ -376,7 +376,10 @@ mod tests {
 
     /// Whether Python gets through it.
     fn passes(answer: &str, entry: &str) -> bool {
-        let test = format!("def check(add):\n    assert add(2) == 5\ncheck({entry})\n");
+        passes_test(answer, entry, &format!("def check(add):\n    assert add(2) == 5\ncheck({entry})\n"))
+    }
+
+    fn passes_test(answer: &str, entry: &str, test: &str) -> bool {
         let program = format!("{JUDGE}\n\njudge({}, {}, {})\n", json!(answer), json!(entry), json!(test));
         let mut python = Command::new("python3");
         python.args(["-I", "-c", &program]).stderr(Stdio::null());
@@ -391,6 +394,12 @@ mod tests {
         assert!(passes(&format!("Here it is:\n{whole}\nassert add(1) == [1,\n"), "add"));
         // One without a definition keeps all of them.
         assert!(passes("class Adder:\n    def add(self, x):\n        return x + 3\n", "Adder().add"));
+    }
+
+    #[test]
+    fn what_a_test_makes_for_the_function_is_there() {
+        let answer = "class Node:\n    x = 2\ndef add(node):\n    return node.x + 3\nroot = Node(1 / 0)\n";
+        assert!(passes_test(answer, "add", "root = Node()\nassert add(root) == 5\n"));
     }
 
     #[test]

@@ -23,13 +23,9 @@ pub(super) fn name(node: Node<'_>, source: &[u8]) -> Option<String> {
     if let Some(declarator) = node.child_by_field_name("declarator") {
         return declared(declarator, source).map(str::to_owned);
     }
-    let own = node.child_by_field_name("name").or_else(|| named_type(node));
+    // A Rust `impl` goes by its type.
+    let own = node.child_by_field_name("name").or_else(|| node.child_by_field_name("type"));
     own.and_then(text).map(unquoted).or_else(|| given(node, source)).map(str::to_owned)
-}
-
-/// A Rust `impl` goes by its type; that of a Go literal or a C `enum` is no name.
-fn named_type(node: Node<'_>) -> Option<Node<'_>> {
-    (node.kind() == "impl_item").then(|| node.child_by_field_name("type"))?
 }
 
 /// What a C declarator declares: `f` of `**f(int)`, `(*f(int))(int)` or `&f()`.

@@ -23,7 +23,7 @@ use cchaha_cli::interrupt::Stoppable;
 use cchaha_cli::output::progress;
 
 use crate::allocate::{Choice, allocate};
-use crate::evaluate::{Evaluation, Windows, kl_divergence};
+use crate::evaluate::{Evaluation, Windows, kl_divergence, log_sum_exp};
 use crate::exit::{Failure, Result};
 use crate::imatrix::Imatrix;
 use crate::measured::Measured;
@@ -311,7 +311,9 @@ impl Search<'_> {
             if stop.requested() {
                 return Err(Failure::interrupted());
             }
-            sum += rows.next().map_or(Ok(0.0), |base| kl_divergence(base, logits))?;
+            if let Some(base) = rows.next() {
+                sum += kl_divergence(base, logits, [log_sum_exp(base)?, log_sum_exp(logits)?]);
+            }
             Ok(())
         })?;
         match sum.is_finite() {

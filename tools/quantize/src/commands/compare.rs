@@ -309,10 +309,11 @@ pub(crate) fn divergence(
             })?;
             second.logits(chunk, &mut |t, logits| {
                 let base = &rows[t * a.vocab..][..a.vocab];
-                result.kl.push(kl_divergence(base, logits)?);
+                let norms = [log_sum_exp(base)?, log_sum_exp(logits)?];
+                result.kl.push(kl_divergence(base, logits, norms));
                 result.agreed += usize::from(top(base) == top(logits));
-                for (nll, logits) in result.nll.iter_mut().zip([base, logits]) {
-                    *nll += log_sum_exp(logits)? - f64::from(logits[next[t] as usize]);
+                for ((nll, norm), logits) in result.nll.iter_mut().zip(norms).zip([base, logits]) {
+                    *nll += norm - f64::from(logits[next[t] as usize]);
                 }
                 Ok(())
             })?;
